@@ -1,0 +1,111 @@
+// Owns: the contract of every CPU kernel. A table is a plain struct of function pointers; one table per
+// ISA (isa_*.cpp), chosen once when a Model is built (registry.h).
+//
+// Kernels are pure, single-threaded functions on raw pointers. Threads split panels, rows or heads
+// outside them, so results do not depend on the number of threads. Preconditions are stated here and
+// checked by the callers at the boundary; the kernels trust them. They read only inside the arrays
+// they are given, whatever the bytes in them. Loads need no alignment.
+//
+// What is equal where (DESIGN: numerics): integers (quantize_act, *_dot) are equal on every ISA. For
+// floats, one ISA gives the same bits for any number of tokens in a call: each output element has one
+// order of additions, whether it is computed alone or beside others.
+#pragma once
+
+#include <cstdint>
+
+#include "packing/formats.h"
+
+namespace bitnet {
+
+enum class Activation : int { kSilu, kRelu2, kGeluTanh };
+enum class KvType : int { kF32, kF16 };
+
+inline std::int64_t kv_type_bytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+
+// Quantized activations of `tokens` rows, x[t] ~ scale[t] * q[t].
+struct Int8Acts {
+  const std::int8_t* q;           // [tokens, stride]; zeros from k to k_pad
+  std::int64_t stride;            // multiple of 8, >= k rounded up to 8
+  const float* scale;             // [tokens]
+  const std::int32_t* group_sum;  // [tokens, group_stride]: sum of q over each 128 columns
+  std::int64_t group_stride;      // >= ceil(k / 128)
+};
+
+// out[t, r] = sum_k x[t, k] * w[r, k] for the rows r of some panels. Rows >= n are never written.
+// Formats with int8 activations read `acts`, dense formats read `x`.
+//   ternary2, int8: float(int32 sum) * (acts.scale[t] * weight_scale[r])
+//   ternary2 with group scales: acts.scale[t] * sum over groups in order of float(int32 sum of the
+//     group) * scale[group, r], products and sums rounded separately (no fused multiply-add)
+//   dense: fixed lanes along K, then a fixed horizontal order
+struct LinearArgs {
+  const std::uint8_t* weight;  // codes as stored (packing/), or plain rows [n, k]
+  const void* scale;           // float32 [1] | float32 [n_pad] | [ceil(k/128), n_pad]
+  ScaleKind scale_kind;
+  bool scale_is_f16;  // group scales only
+  std::int64_t n, k;
+  std::int64_t tokens;
+  const float* x;  // [tokens, x_stride]
+  std::int64_t x_stride;
+  Int8Acts acts;
+  float* out;  // [tokens, out_stride]
+  std::int64_t out_stride;
+};
+using LinearFn = void (*)(const LinearArgs& args, std::int64_t panel_begin, std::int64_t panel_end);
+
+// The integer part alone, for proofs and benches: out[t, r] = sum_k q[t, k] * (code value of w[r, k]).
+using DotFn = void (*)(const std::uint8_t* weight, std::int64_t n, std::int64_t k,
+                       const Int8Acts& acts, std::int64_t tokens, std::int64_t panel_begin,
+                       std::int64_t panel_end, std::int32_t* out, std::int64_t out_stride);
+
+// Attention of `queries` query vectors over the keys of one KV head. Keys are taken in blocks of
+// kKeyBlock at fixed absolute positions; each block starts from a fresh (max, sum, acc) and blocks are
+// merged in order, so a query's result does not depend on which others share the call.
+inline constexpr std::int64_t kKeyBlock = 256;
+struct AttendArgs {
+  const float* const* q;        // [queries] pointers to [head_dim]
+  const std::int64_t* n_keys;   // [queries]: query i sees keys [0, n_keys[i])
+  float* const* out;            // [queries] pointers to [head_dim]; must not alias q
+  std::int64_t queries;
+  const void* k;                // [keys, head_dim], contiguous, KvType elements
+  const void* v;
+  KvType kv_type;
+  std::int64_t head_dim;
+  float scale;                  // usually 1/sqrt(head_dim)
+  float* scratch;               // attend_scratch_floats(queries, head_dim) floats
+};
+inline std::int64_t attend_scratch_floats(std::int64_t queries, std::int64_t head_dim) {
+  return queries * (kKeyBlock + head_dim + 16);
+}
+
+struct KernelTable {
+  const char* name;
+
+  LinearFn linear[kNumFormats];  // by Format
+  DotFn ternary_dot;
+  DotFn int8_dot;
+
+  // One token: m = max(max|x|, 1e-5); r = 127/m; q = clip(rint_half_even(x * r), -128, 127);
+  // *scale = m/127; zeros from k to k_pad (k rounded up to 8); group_sum[ceil(k/128)].
+  void (*quantize_act)(const float* x, std::int64_t k, std::int8_t* q, float* scale,
+                       std::int32_t* group_sum);
+
+  // out = x / sqrt(mean(x^2) + eps) * weight (arXiv 1910.07467). out may be x.
+  void (*rms_norm)(const float* x, const float* weight, float eps, std::int64_t n, float* out);
+
+  // In place, one head: (x1, x2) -> (x1*cos - x2*sin, x2*cos + x1*sin), where x1, x2 are the halves of
+  // the head. cos, sin: [head_dim / 2] (arXiv 2104.09864, Hugging Face's rotate_half order).
+  void (*rope)(float* x, const float* cos, const float* sin, std::int64_t head_dim);
+
+  // out[i] = act(gate[i]) * up[i]. out may be gate.
+  void (*gated_activation)(Activation act, const float* gate, const float* up, std::int64_t n,
+                           float* out);
+
+  void (*add)(const float* y, std::int64_t n, float* x);  // x += y
+
+  // Into the KV cache's type (round to nearest even).
+  void (*store_kv)(const float* x, std::int64_t n, KvType type, void* out);
+
+  void (*attend)(const AttendArgs& args);
+};
+
+}  // namespace bitnet

@@ -1,0 +1,66 @@
+#include "packing/formats.h"
+
+#include "base/check.h"
+
+namespace bitnet {
+namespace {
+
+//   format            name        panel  k  bits packed int8act tensor row    group
+constexpr FormatInfo kFormats[kNumFormats] = {
+    {Format::kF32, "f32", 8, 1, 32, false, false, false, false, false},
+    {Format::kF16, "f16", 8, 1, 16, false, false, false, false, false},
+    {Format::kBF16, "bf16", 8, 1, 16, false, false, false, false, false},
+    {Format::kInt8, "int8", 8, 8, 8, true, true, false, true, false},
+    {Format::kTernary2, "ternary2", 32, 8, 2, true, true, true, true, true},
+};
+constexpr const char* kScaleNames[] = {"none", "tensor", "row", "group"};
+
+}  // namespace
+
+const FormatInfo& format_info(Format format) { return kFormats[static_cast<int>(format)]; }
+
+const FormatInfo& format_by_name(const std::string& name) {
+  for (const FormatInfo& info : kFormats)
+    if (name == info.name) return info;
+  std::string known;
+  for (const FormatInfo& info : kFormats) known += std::string(known.empty() ? "" : ", ") + info.name;
+  check_arg(false, "format", "expected one of ", known, ", got '", name, "'");
+  return kFormats[0];
+}
+
+ScaleKind scale_kind_by_name(const std::string& name) {
+  for (int i = 0; i < 4; ++i)
+    if (name == kScaleNames[i]) return static_cast<ScaleKind>(i);
+  check_arg(false, "scale", "expected one of none, tensor, row, group, got '", name, "'");
+  return ScaleKind::kNone;
+}
+
+const char* scale_kind_name(ScaleKind kind) { return kScaleNames[static_cast<int>(kind)]; }
+
+std::int64_t padded_rows(const FormatInfo& info, std::int64_t n) {
+  return info.packed ? round_up(n, info.panel_rows) : n;
+}
+
+std::int64_t padded_cols(const FormatInfo& info, std::int64_t k) {
+  return round_up(k, info.k_multiple);
+}
+
+std::int64_t code_bytes(const FormatInfo& info, std::int64_t n, std::int64_t k) {
+  return padded_rows(info, n) * padded_cols(info, k) * info.bits / 8;
+}
+
+std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n, std::int64_t k) {
+  switch (kind) {
+    case ScaleKind::kNone:
+      return 0;
+    case ScaleKind::kTensor:
+      return 1;
+    case ScaleKind::kRow:
+      return padded_rows(info, n);
+    case ScaleKind::kGroup:
+      return ceil_div(k, kGroupSize) * padded_rows(info, n);
+  }
+  return 0;
+}
+
+}  // namespace bitnet

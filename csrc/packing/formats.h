@@ -1,0 +1,44 @@
+// Owns: the list of weight formats, one line each. Everything that must know a format's name, panel,
+// padding or scales asks here; nobody restates it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace bitnet {
+
+enum class Format : int { kF32, kF16, kBF16, kInt8, kTernary2 };
+inline constexpr int kNumFormats = 5;
+
+// How `scale` multiplies the codes of a [N, K] weight. Groups run along K.
+enum class ScaleKind : int { kNone, kTensor, kRow, kGroup };
+inline constexpr std::int64_t kGroupSize = 128;
+
+struct FormatInfo {
+  Format format;
+  const char* name;           // as written in config.json
+  std::int64_t panel_rows;    // rows that a kernel handles together; N is padded to it if packed
+  std::int64_t k_multiple;    // K is padded to it (1: not padded)
+  std::int64_t bits;          // per code
+  bool packed;                // panels of tiles (true) or plain rows [N, K] (false)
+  bool int8_activations;      // the product takes int8 activations (true) or float32 (false)
+  bool scale_tensor, scale_row, scale_group;  // the kinds of scale it allows
+};
+
+const FormatInfo& format_info(Format format);
+const FormatInfo& format_by_name(const std::string& name);  // ValueError when unknown
+ScaleKind scale_kind_by_name(const std::string& name);      // none, tensor, row, group
+const char* scale_kind_name(ScaleKind kind);
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+
+// Rows and columns as stored.
+std::int64_t padded_rows(const FormatInfo& info, std::int64_t n);
+std::int64_t padded_cols(const FormatInfo& info, std::int64_t k);
+// Bytes of the codes of an [n, k] weight.
+std::int64_t code_bytes(const FormatInfo& info, std::int64_t n, std::int64_t k);
+// Elements of its scale array: 0, 1, N_pad, or ceil(K/128) * N_pad.
+std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n, std::int64_t k);
+
+}  // namespace bitnet

@@ -1,0 +1,10 @@
+// Owns: the module bitnet_py._core. One bind_* function per topic; signatures are in _core.pyi.
+#include "bindings/arrays.h"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled engine of bitnet_py; see _core.pyi.";
+  m.attr("__version__") = BITNET_VERSION;
+  bitnet::bind_packing(m);
+  bitnet::bind_kernels(m);
+  bitnet::bind_engine(m);
+}

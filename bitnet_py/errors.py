@@ -1,4 +1,7 @@
-"""Errors with a name. ValueError: the caller's fault; FormatError: a bad file; RuntimeError: our bug."""
+"""Errors with a name.
+
+ValueError: the caller's fault; FormatError: a bad file; RuntimeError: our bug.
+"""
 
 __all__ = ["FormatError"]
 

@@ -205,12 +205,11 @@ class SafetensorsFolder:
                     f"{tensor_name}: a shard must be the name of a file in this folder, "
                     f"got {shard_name!r}",
                 )
+            if not (self.folder / shard_name).is_file():
+                _refuse(index_path, f"the shard {shard_name} is missing; download it too")
             names_of.setdefault(shard_name, set()).add(tensor_name)
         for shard_name, tensor_names in sorted(names_of.items()):
-            path = self.folder / shard_name
-            if not path.is_file():
-                _refuse(index_path, f"the shard {shard_name} is missing; download it too")
-            file = self._add(path)
+            file = self._add(self.folder / shard_name)
             if missing := tensor_names - file.entries.keys():
                 _refuse(index_path, f"{min(missing)} should be in {shard_name}, which lacks it")
             if extra := file.entries.keys() - tensor_names:

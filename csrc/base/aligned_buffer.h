@@ -27,8 +27,8 @@ class AlignedBuffer {
   T* reserve(std::int64_t size) {
     if (size > capacity_) {
       release();
-      data_ = static_cast<T*>(::operator new(static_cast<std::size_t>(size) * sizeof(T),
-                                             std::align_val_t{kAlignment}));
+      data_ = static_cast<T*>(
+          ::operator new(static_cast<std::size_t>(size) * sizeof(T), std::align_val_t{kAlignment}));
       capacity_ = size;
     }
     return data_;

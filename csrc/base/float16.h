@@ -25,8 +25,8 @@ inline float bf16_to_float(std::uint16_t half) {
 inline float f16_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
   const std::uint32_t magnitude = half & 0x7fffu;
-  // Exponent and mantissa moved into float32's place are off by 2^112; the product is exact, also for
-  // subnormals. Infinity and NaN keep the full exponent.
+  // Exponent and mantissa moved into float32's place are off by 2^112; the product is exact, also
+  // for subnormals. Infinity and NaN keep the full exponent.
   if (magnitude >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
   const float value = bits_to_float(magnitude << 13) * bits_to_float(0x77800000u);  // 2^112
   return bits_to_float(sign | float_to_bits(value));

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <utility>
 
-
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -85,14 +84,17 @@ void ThreadPool::run(const std::function<void(int)>& fn) {
   fn_ = &fn;
   pending_.store(threads_ - 1);
   round_.fetch_add(1);
-  // A worker that counted itself as parked before it saw this round is woken here; one that has not yet
-  // taken the mutex will see the new round in its wait condition.
+  // A worker that counted itself as parked before it saw this round is woken here; one that has not
+  // yet taken the mutex will see the new round in its wait condition.
   if (parked_.load() > 0) {
-    { std::lock_guard<std::mutex> lock(park_mutex_); }
+    {
+      std::lock_guard<std::mutex> lock(park_mutex_);
+    }
     wake_.notify_all();
   }
   call(0);
-  // The others have equal shares, so they are nearly done: spin, and give way when the machine is busy.
+  // The others have equal shares, so they are nearly done: spin, and give way when the machine is
+  // busy.
   while (!spin_until([&] { return pending_.load() == 0; })) std::this_thread::yield();
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }

@@ -22,13 +22,15 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // fn(worker) on every thread, worker in [0, threads); returns when all are done. The first exception
-  // is rethrown here. Calls from several threads take turns; calls from inside fn are a bug.
+  // fn(worker) on every thread, worker in [0, threads); returns when all are done. The first
+  // exception is rethrown here. Calls from several threads take turns; calls from inside fn are a
+  // bug.
   void run(const std::function<void(int worker)>& fn);
 
   // Splits [0, n) into contiguous ranges, one per worker, each starting at a multiple of `grain`.
-  void parallel_for(std::int64_t n, std::int64_t grain,
-                    const std::function<void(std::int64_t begin, std::int64_t end, int worker)>& fn);
+  void parallel_for(
+      std::int64_t n, std::int64_t grain,
+      const std::function<void(std::int64_t begin, std::int64_t end, int worker)>& fn);
 
  private:
   void worker_loop(int worker);

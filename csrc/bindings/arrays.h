@@ -1,5 +1,5 @@
-// Owns: the way from numpy arrays to pointers: dtype, rank, contiguity and shape are checked here and
-// nowhere below. Messages name the argument.
+// Owns: the way from numpy arrays to pointers: dtype, rank, contiguity and shape are checked here
+// and nowhere below. Messages name the argument.
 #pragma once
 
 #include <pybind11/numpy.h>

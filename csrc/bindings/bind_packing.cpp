@@ -1,4 +1,6 @@
 // Owns: the Python face of packing/.
+#include <pybind11/stl.h>
+
 #include <limits>
 
 #include "bindings/arrays.h"
@@ -6,7 +8,6 @@
 #include "packing/formats.h"
 #include "packing/int8.h"
 #include "packing/ternary2.h"
-#include <pybind11/stl.h>
 
 namespace bitnet {
 namespace {
@@ -15,7 +16,8 @@ using std::int64_t;
 
 std::vector<int64_t> packed_shape(const std::string& format, int64_t n, int64_t k) {
   const FormatInfo& info = format_by_name(format);
-  check_arg(n >= 1 && k >= 1, "packed_shape", "expected n and k of at least 1, got ", n, " and ", k);
+  check_arg(n >= 1 && k >= 1, "packed_shape", "expected n and k of at least 1, got ", n, " and ",
+            k);
   if (!info.packed) return {n, k};
   return {padded_rows(info, n) / info.panel_rows, padded_cols(info, k) / 4, 32};
 }
@@ -38,9 +40,10 @@ std::vector<int64_t> scale_shape(const std::string& format, const std::string& k
 }
 
 py::list formats() {
-  const py::object type = py::module_::import("collections").attr("namedtuple")(
-      "FormatInfo",
-      "name panel_rows k_multiple bits packed int8_activations scale_kinds");
+  const py::object type =
+      py::module_::import("collections")
+          .attr("namedtuple")(
+              "FormatInfo", "name panel_rows k_multiple bits packed int8_activations scale_kinds");
   py::list result;
   for (int i = 0; i < kNumFormats; ++i) {
     const FormatInfo& info = format_info(static_cast<Format>(i));

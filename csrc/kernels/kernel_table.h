@@ -1,14 +1,14 @@
-// Owns: the contract of every CPU kernel. A table is a plain struct of function pointers; one table per
-// ISA (isa_*.cpp), chosen once when a Model is built (registry.h).
+// Owns: the contract of every CPU kernel. A table is a plain struct of function pointers; one table
+// per ISA (isa_*.cpp), chosen once when a Model is built (registry.h).
 //
 // Kernels are pure, single-threaded functions on raw pointers. Threads split panels, rows or heads
-// outside them, so results do not depend on the number of threads. Preconditions are stated here and
-// checked by the callers at the boundary; the kernels trust them. They read only inside the arrays
-// they are given, whatever the bytes in them. Loads need no alignment.
+// outside them, so results do not depend on the number of threads. Preconditions are stated here
+// and checked by the callers at the boundary; the kernels trust them. They read only inside the
+// arrays they are given, whatever the bytes in them. Loads need no alignment.
 //
-// What is equal where (DESIGN: numerics): integers (quantize_act, *_dot) are equal on every ISA. For
-// floats, one ISA gives the same bits for any number of tokens in a call: each output element has one
-// order of additions, whether it is computed alone or beside others.
+// What is equal where (DESIGN: numerics): integers (quantize_act, *_dot) are equal on every ISA.
+// For floats, one ISA gives the same bits for any number of tokens in a call: each output element
+// has one order of additions, whether it is computed alone or beside others.
 #pragma once
 
 #include <cstdint>
@@ -52,26 +52,27 @@ struct LinearArgs {
 };
 using LinearFn = void (*)(const LinearArgs& args, std::int64_t panel_begin, std::int64_t panel_end);
 
-// The integer part alone, for proofs and benches: out[t, r] = sum_k q[t, k] * (code value of w[r, k]).
+// The integer part alone, for proofs and benches: out[t, r] = sum_k q[t, k] * (code value of w[r,
+// k]).
 using DotFn = void (*)(const std::uint8_t* weight, std::int64_t n, std::int64_t k,
                        const Int8Acts& acts, std::int64_t tokens, std::int64_t panel_begin,
                        std::int64_t panel_end, std::int32_t* out, std::int64_t out_stride);
 
 // Attention of `queries` query vectors over the keys of one KV head. Keys are taken in blocks of
-// kKeyBlock at fixed absolute positions; each block starts from a fresh (max, sum, acc) and blocks are
-// merged in order, so a query's result does not depend on which others share the call.
+// kKeyBlock at fixed absolute positions; each block starts from a fresh (max, sum, acc) and blocks
+// are merged in order, so a query's result does not depend on which others share the call.
 inline constexpr std::int64_t kKeyBlock = 256;
 struct AttendArgs {
-  const float* const* q;        // [queries] pointers to [head_dim]
-  const std::int64_t* n_keys;   // [queries]: query i sees keys [0, n_keys[i])
-  float* const* out;            // [queries] pointers to [head_dim]; must not alias q
+  const float* const* q;       // [queries] pointers to [head_dim]
+  const std::int64_t* n_keys;  // [queries]: query i sees keys [0, n_keys[i])
+  float* const* out;           // [queries] pointers to [head_dim]; must not alias q
   std::int64_t queries;
-  const void* k;                // [keys, head_dim], contiguous, KvType elements
+  const void* k;  // [keys, head_dim], contiguous, KvType elements
   const void* v;
   KvType kv_type;
   std::int64_t head_dim;
-  float scale;                  // usually 1/sqrt(head_dim)
-  float* scratch;               // attend_scratch_floats(queries, head_dim) floats
+  float scale;     // usually 1/sqrt(head_dim)
+  float* scratch;  // attend_scratch_floats(queries, head_dim) floats
 };
 inline std::int64_t attend_scratch_floats(std::int64_t queries, std::int64_t head_dim) {
   return queries * (kKeyBlock + head_dim + 16);
@@ -92,8 +93,8 @@ struct KernelTable {
   // out = x / sqrt(mean(x^2) + eps) * weight (arXiv 1910.07467). out may be x.
   void (*rms_norm)(const float* x, const float* weight, float eps, std::int64_t n, float* out);
 
-  // In place, one head: (x1, x2) -> (x1*cos - x2*sin, x2*cos + x1*sin), where x1, x2 are the halves of
-  // the head. cos, sin: [head_dim / 2] (arXiv 2104.09864, Hugging Face's rotate_half order).
+  // In place, one head: (x1, x2) -> (x1*cos - x2*sin, x2*cos + x1*sin), where x1, x2 are the halves
+  // of the head. cos, sin: [head_dim / 2] (arXiv 2104.09864, Hugging Face's rotate_half order).
   void (*rope)(float* x, const float* cos, const float* sin, std::int64_t head_dim);
 
   // out[i] = act(gate[i]) * up[i]. out may be gate.

@@ -12,8 +12,8 @@ namespace bitnet {
 std::vector<const KernelTable*> available_tables();
 // Names of all tables in this build, runnable here or not, best first.
 std::vector<std::string> compiled_isas();
-// `name` empty: the environment variable BITNET_ISA if set, else the best. ValueError when the name is
-// unknown or cannot run here, listing what can.
+// `name` empty: the environment variable BITNET_ISA if set, else the best. ValueError when the name
+// is unknown or cannot run here, listing what can.
 const KernelTable& select_table(const std::string& name);
 
 }  // namespace bitnet

@@ -28,8 +28,8 @@ float scale_from_sum(double sum, std::int64_t count) {
 void quantize(const float* w, std::int64_t k, float gamma, std::int8_t* t) {
   const float inverse = 1.0f / gamma;
   for (std::int64_t col = 0; col < k; ++col)
-    t[col] = static_cast<std::int8_t>(
-        std::max(-1.0f, std::min(1.0f, std::nearbyint(w[col] * inverse))));
+    t[col] =
+        static_cast<std::int8_t>(std::max(-1.0f, std::min(1.0f, std::nearbyint(w[col] * inverse))));
 }
 
 void quantize_groups(const float* w, std::int64_t k, bool round_f16, float* scale, std::int8_t* t) {

@@ -19,8 +19,8 @@ float scale_from_sum(double abs_sum, std::int64_t count);
 // One row (or part of a row) against one gamma. t: int8 [k].
 void quantize(const float* w, std::int64_t k, float gamma, std::int8_t* t);
 
-// Per group of 128 along K of one row: scale[ceil(k/128)], t[k]. If round_f16, each gamma is rounded
-// to float16 before it is used, so that codes and the stored scale belong together.
+// Per group of 128 along K of one row: scale[ceil(k/128)], t[k]. If round_f16, each gamma is
+// rounded to float16 before it is used, so that codes and the stored scale belong together.
 void quantize_groups(const float* w, std::int64_t k, bool round_f16, float* scale, std::int8_t* t);
 
 }  // namespace bitnet::absmean

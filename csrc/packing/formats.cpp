@@ -23,7 +23,8 @@ const FormatInfo& format_by_name(const std::string& name) {
   for (const FormatInfo& info : kFormats)
     if (name == info.name) return info;
   std::string known;
-  for (const FormatInfo& info : kFormats) known += std::string(known.empty() ? "" : ", ") + info.name;
+  for (const FormatInfo& info : kFormats)
+    known += std::string(known.empty() ? "" : ", ") + info.name;
   check_arg(false, "format", "expected one of ", known, ", got '", name, "'");
   return kFormats[0];
 }

@@ -1,5 +1,5 @@
-// Owns: the list of weight formats, one line each. Everything that must know a format's name, panel,
-// padding or scales asks here; nobody restates it.
+// Owns: the list of weight formats, one line each. Everything that must know a format's name,
+// panel, padding or scales asks here; nobody restates it.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,12 @@ inline constexpr std::int64_t kGroupSize = 128;
 
 struct FormatInfo {
   Format format;
-  const char* name;           // as written in config.json
-  std::int64_t panel_rows;    // rows that a kernel handles together; N is padded to it if packed
-  std::int64_t k_multiple;    // K is padded to it (1: not padded)
-  std::int64_t bits;          // per code
-  bool packed;                // panels of tiles (true) or plain rows [N, K] (false)
-  bool int8_activations;      // the product takes int8 activations (true) or float32 (false)
+  const char* name;         // as written in config.json
+  std::int64_t panel_rows;  // rows that a kernel handles together; N is padded to it if packed
+  std::int64_t k_multiple;  // K is padded to it (1: not padded)
+  std::int64_t bits;        // per code
+  bool packed;              // panels of tiles (true) or plain rows [N, K] (false)
+  bool int8_activations;    // the product takes int8 activations (true) or float32 (false)
   bool scale_tensor, scale_row, scale_group;  // the kinds of scale it allows
 };
 

@@ -1,5 +1,5 @@
-// Owns: the int8 weight format. Symmetric per row: w ~ scale[n] * c, c in [-127, 127] (never -128, so
-// that |a| * sign(w, a) products of vpmaddubsw stay inside int16).
+// Owns: the int8 weight format. Symmetric per row: w ~ scale[n] * c, c in [-127, 127] (never -128,
+// so that |a| * sign(w, a) products of vpmaddubsw stay inside int16).
 //
 // A tile is 8 rows x 4 columns in 32 bytes: byte 4*i + j holds column j of row i. Tiles of an 8-row
 // panel follow each other along K, panels along N. N is padded to 8 and K to 8 with code 0.
@@ -21,7 +21,8 @@ constexpr std::int64_t byte_of(std::int64_t n, std::int64_t k, std::int64_t k_pa
 
 // absmax per row: scale[i] = max|w_i| / 127 (0 for a zero row), codes = rint_half_even(w / scale).
 // w: float32 [n, k]; codes: int8 [n, k]; scale: float32 [n].
-void quantize_rows(const float* w, std::int64_t n, std::int64_t k, std::int8_t* codes, float* scale);
+void quantize_rows(const float* w, std::int64_t n, std::int64_t k, std::int8_t* codes,
+                   float* scale);
 
 // codes: int8 [n, k] in [-127, 127] (else ValueError).
 void pack(const std::int8_t* codes, std::int64_t n, std::int64_t k, std::uint8_t* packed);

@@ -50,8 +50,8 @@ void unpack(const std::uint8_t* packed, std::int64_t n, std::int64_t k, std::int
   const std::int64_t k_pad = padded_cols(format_info(Format::kTernary2), k);
   for (std::int64_t row = 0; row < n; ++row)
     for (std::int64_t col = 0; col < k; ++col)
-      t[row * k + col] = static_cast<std::int8_t>(
-          ((packed[byte_of(row, col, k_pad)] >> shift_of(row)) & 3) - 1);
+      t[row * k + col] =
+          static_cast<std::int8_t>(((packed[byte_of(row, col, k_pad)] >> shift_of(row)) & 3) - 1);
 }
 
 Fault find_fault(const std::uint8_t* packed, std::int64_t n, std::int64_t k,

@@ -1,18 +1,18 @@
 // Owns: THE bit layout of ternary2, 2 bits per weight. Everyone else includes this.
 //
-// A weight [N, K] of t in {-1, 0, +1} is stored as codes c = t + 1 in {0, 1, 2}; 3 is invalid. A tile
-// is 32 rows x 4 columns in 32 bytes:
+// A weight [N, K] of t in {-1, 0, +1} is stored as codes c = t + 1 in {0, 1, 2}; 3 is invalid. A
+// tile is 32 rows x 4 columns in 32 bytes:
 //
 //     byte 4*i + j   (i = 0..7, j = 0..3)  holds column j of four rows:
 //       bits 7-6   bits 5-4   bits 3-2   bits 1-0
 //       row i+24   row i+16   row i+8    row i
 //
-// The tiles of a 32-row panel follow each other along K, panels follow each other along N. N is padded
-// to 32 and K to 8 (two tiles = 64 bytes = one AVX-512 load) with code 1, which is weight 0.
+// The tiles of a 32-row panel follow each other along K, panels follow each other along N. N is
+// padded to 32 and K to 8 (two tiles = 64 bytes = one AVX-512 load) with code 1, which is weight 0.
 //
-// Why: a dword holds four consecutive k of one row, so the lanes of vpmaddubsw / vpdpbusd / sdot are
-// rows. No horizontal sums, one broadcast of four activations serves four fields, and a panel is one
-// sequential stream. Measured against two other layouts in docs/decisions.md.
+// Why: a dword holds four consecutive k of one row, so the lanes of vpmaddubsw / vpdpbusd / sdot
+// are rows. No horizontal sums, one broadcast of four activations serves four fields, and a panel
+// is one sequential stream. Measured against two other layouts in docs/decisions.md.
 #pragma once
 
 #include <cstdint>
@@ -34,9 +34,7 @@ constexpr std::int64_t byte_of(std::int64_t n, std::int64_t k, std::int64_t k_pa
   return n / kTileRows * panel_bytes(k_pad) + k / kTileCols * kTileBytes + n % kFieldRows * 4 +
          k % kTileCols;
 }
-constexpr int shift_of(std::int64_t n) {
-  return static_cast<int>(n % kTileRows / kFieldRows * 2);
-}
+constexpr int shift_of(std::int64_t n) { return static_cast<int>(n % kTileRows / kFieldRows * 2); }
 
 // t: int8 [n, k], row stride k, values in {-1, 0, 1} (else ValueError naming row and column).
 // packed: code_bytes(ternary2, n, k) bytes.

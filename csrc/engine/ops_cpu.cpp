@@ -1,0 +1,293 @@
+// Owns: the Ops of a CPU = kernel table + thread pool. Here is decided who computes what; the
+// arithmetic is in kernels/. Output rows, tokens and heads are split, never a sum, so the number of
+// threads changes no bit.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "base/aligned_buffer.h"
+#include "engine/ops.h"
+
+namespace bitnet {
+namespace {
+
+// The unit in which output rows are dealt to threads: a multiple of every format's panel.
+constexpr std::int64_t kUnitRows = 32;
+// Activations that a panel walks over should stay in a core's L2 while the weights stream by.
+constexpr std::int64_t kTokenBlockBytes = 256 * 1024;
+// Query vectors that share one pass over a block of keys.
+constexpr std::int64_t kQueriesPerCall = 16;
+
+// One token or many in the form a kernel reads: float32, and int8 where a format asks for it.
+struct PreparedInput {
+  AlignedBuffer<float> x;
+  AlignedBuffer<std::int8_t> q;
+  AlignedBuffer<float> scale;
+  AlignedBuffer<std::int32_t> group_sum;
+
+  void reserve(std::int64_t tokens, std::int64_t k) {
+    x.reserve(tokens * k);
+    q.reserve(tokens * round_up(k, 8));
+    scale.reserve(tokens);
+    group_sum.reserve(tokens * ceil_div(k, kGroupSize));
+  }
+};
+
+class CpuOps final : public Ops {
+ public:
+  CpuOps(const ModelConfig& config, const KernelTable& kernels, ThreadPool& pool)
+      : config_(config),
+        kernels_(kernels),
+        pool_(pool),
+        own_(static_cast<std::size_t>(pool.threads())),
+        attend_scratch_(static_cast<std::size_t>(pool.threads())) {}
+
+  void embed(const Linear& table, const std::int32_t* ids, std::int64_t tokens, float* x) override {
+    for (std::int64_t t = 0; t < tokens; ++t) dequantize_row(table, ids[t], x + t * table.k);
+  }
+
+  void linears(const LinearInput& input, std::int64_t tokens,
+               const std::vector<LinearOutput>& outputs) override {
+    std::int64_t units = 0;
+    for (const LinearOutput& output : outputs) {
+      units += ceil_div(output.weight->n, kUnitRows);
+      if (output.accumulate) delta_.reserve(tokens * output.weight->n);
+    }
+    const auto share = [&](const PreparedInput& x, int worker) {
+      // The units of all outputs in one row; this worker's piece of it, cut at the outputs'
+      // borders.
+      const std::int64_t begin = units * worker / pool_.threads();
+      const std::int64_t end = units * (worker + 1) / pool_.threads();
+      std::int64_t first = 0;
+      for (const LinearOutput& output : outputs) {
+        const std::int64_t count = ceil_div(output.weight->n, kUnitRows);
+        run_units(output, x, tokens, std::max(begin - first, std::int64_t{0}),
+                  std::min(end - first, count));
+        first += count;
+      }
+    };
+    const Linear& any = *outputs.front().weight;
+    run_prepared(input, tokens, any.k, needs(outputs), share);
+  }
+
+  void gated_linears(const LinearInput& input, std::int64_t tokens, const Linear& gate,
+                     const Linear& up, Activation act, float* scratch, float* out) override {
+    const LinearOutput gate_output{&gate, out, false}, up_output{&up, scratch, false};
+    const std::int64_t units = ceil_div(gate.n, kUnitRows);
+    const auto share = [&](const PreparedInput& x, int worker) {
+      const std::int64_t begin = units * worker / pool_.threads();
+      const std::int64_t end = units * (worker + 1) / pool_.threads();
+      run_units(gate_output, x, tokens, begin, end);
+      run_units(up_output, x, tokens, begin, end);
+      const std::int64_t row = begin * kUnitRows;
+      const std::int64_t rows = std::min(end * kUnitRows, gate.n) - row;
+      if (rows <= 0) return;
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        float* g = out + t * gate.n + row;
+        kernels_.gated_activation(act, g, scratch + t * gate.n + row, rows, g);
+      }
+    };
+    run_prepared(input, tokens, gate.k, needs({gate_output, up_output}), share);
+  }
+
+  void rope_append(const std::vector<BatchRow>& rows, std::int64_t layer, const float* cos,
+                   const float* sin, float* q, float* k, const float* v) override {
+    const std::int64_t dim = config_.head_dim;
+    const std::int64_t heads = config_.num_attention_heads, kv_heads = config_.num_key_value_heads;
+    const auto some = [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t t = begin; t < end; ++t) {
+        const BatchRow& row = rows[static_cast<std::size_t>(t)];
+        const float* c = cos + t * dim / 2;
+        const float* s = sin + t * dim / 2;
+        for (std::int64_t h = 0; h < heads; ++h)
+          kernels_.rope(q + (t * heads + h) * dim, c, s, dim);
+        const KvType type = row.cache->type();
+        const std::int64_t at = row.position * row.cache->row_bytes();
+        for (std::int64_t h = 0; h < kv_heads; ++h) {
+          float* key = k + (t * kv_heads + h) * dim;
+          kernels_.rope(key, c, s, dim);
+          kernels_.store_kv(key, dim, type, row.cache->keys(layer, h) + at);
+          kernels_.store_kv(v + (t * kv_heads + h) * dim, dim, type,
+                            row.cache->values(layer, h) + at);
+        }
+      }
+    };
+    // For a token or two, waking the others costs more than the work.
+    constexpr std::int64_t kInlineRows = 4;
+    const auto tokens = static_cast<std::int64_t>(rows.size());
+    if (tokens < kInlineRows)
+      some(0, tokens, 0);
+    else
+      pool_.parallel_for(tokens, 1, some);
+  }
+
+  void attend(const std::vector<BatchRow>& rows, std::int64_t layer, const float* q,
+              float* out) override {
+    const std::int64_t heads = config_.num_attention_heads, kv_heads = config_.num_key_value_heads;
+    const std::int64_t group = heads / kv_heads;
+    // An item is a run of rows of one sequence x some query heads of one KV head.
+    struct Run {
+      std::int64_t begin, end;
+    };
+    std::vector<Run> runs;
+    const auto tokens = static_cast<std::int64_t>(rows.size());
+    const std::int64_t run_rows = std::max(std::int64_t{1}, kQueriesPerCall / group);
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const bool extends =
+          !runs.empty() && runs.back().end - runs.back().begin < run_rows &&
+          rows[static_cast<std::size_t>(t)].cache == rows[static_cast<std::size_t>(t - 1)].cache;
+      if (extends)
+        runs.back().end = t + 1;
+      else
+        runs.push_back({t, t + 1});
+    }
+    const auto run_count = static_cast<std::int64_t>(runs.size());
+    // When few items would leave threads idle, a group's heads go one by one.
+    const std::int64_t item_heads = run_count * kv_heads < 4 * pool_.threads() ? 1 : group;
+    const std::int64_t slices = heads / item_heads;
+    pool_.run([&](int worker) {
+      // Dealt in turn, because later rows see more keys.
+      for (std::int64_t item = worker; item < run_count * slices; item += pool_.threads()) {
+        const Run& run = runs[static_cast<std::size_t>(item / slices)];
+        attend_item(rows, run.begin, run.end, item % slices * item_heads, item_heads, group, layer,
+                    q, out, attend_scratch_[static_cast<std::size_t>(worker)]);
+      }
+    });
+  }
+
+ private:
+  struct Needs {
+    bool float32, int8;
+  };
+  static Needs needs(const std::vector<LinearOutput>& outputs) {
+    Needs result{false, false};
+    for (const LinearOutput& output : outputs) {
+      const bool int8 = format_info(output.weight->format).int8_activations;
+      (int8 ? result.int8 : result.float32) = true;
+    }
+    return result;
+  }
+
+  void prepare(const LinearInput& input, std::int64_t begin, std::int64_t end, std::int64_t k,
+               Needs needs, PreparedInput& to) const {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const float* x = input.x + t * k;
+      if (input.norm) {
+        float* normed = to.x.data() + t * k;
+        kernels_.rms_norm(x, input.norm, input.eps, k, normed);
+        x = normed;
+      } else if (needs.float32) {
+        std::copy(x, x + k, to.x.data() + t * k);
+      }
+      if (needs.int8)
+        kernels_.quantize_act(x, k, to.q.data() + t * round_up(k, 8), to.scale.data() + t,
+                              to.group_sum.data() + t * ceil_div(k, kGroupSize));
+    }
+  }
+
+  // share(prepared, worker) on every worker. For one token each worker prepares its own copy: that
+  // is cheaper than a barrier. For many, they prepare the tokens together first.
+  void run_prepared(const LinearInput& input, std::int64_t tokens, std::int64_t k, Needs needs,
+                    const std::function<void(const PreparedInput&, int)>& share) {
+    if (tokens == 1) {
+      for (PreparedInput& own : own_) own.reserve(1, k);
+      pool_.run([&](int worker) {
+        PreparedInput& own = own_[static_cast<std::size_t>(worker)];
+        prepare(input, 0, 1, k, needs, own);
+        share(own, worker);
+      });
+      return;
+    }
+    shared_.reserve(tokens, k);
+    pool_.parallel_for(tokens, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      prepare(input, begin, end, k, needs, shared_);
+    });
+    pool_.run([&](int worker) { share(shared_, worker); });
+  }
+
+  // Rows [begin, end) of one output, in units, for all tokens: product, bias, residual.
+  void run_units(const LinearOutput& output, const PreparedInput& x, std::int64_t tokens,
+                 std::int64_t begin, std::int64_t end) {
+    if (begin >= end) return;
+    const Linear& w = *output.weight;
+    const FormatInfo& info = format_info(w.format);
+    const std::int64_t k_pad = round_up(w.k, 8), groups = ceil_div(w.k, kGroupSize);
+    const std::int64_t row = begin * kUnitRows, row_end = std::min(end * kUnitRows, w.n);
+    const std::int64_t block = std::max(
+        kTokenBlockBytes / (info.int8_activations ? k_pad : 4 * w.k) / 12 * 12, std::int64_t{12});
+    float* product = output.accumulate ? delta_.data() : output.out;
+    for (std::int64_t t = 0; t < tokens; t += block) {
+      const LinearArgs args{w.weight,
+                            w.scale,
+                            w.scale_kind,
+                            w.scale_is_f16,
+                            w.n,
+                            w.k,
+                            std::min(block, tokens - t),
+                            x.x.data() + t * w.k,
+                            w.k,
+                            {x.q.data() + t * k_pad, k_pad, x.scale.data() + t,
+                             x.group_sum.data() + t * groups, groups},
+                            product + t * w.n,
+                            w.n};
+      kernels_.linear[static_cast<int>(w.format)](args, row / info.panel_rows,
+                                                  ceil_div(row_end, info.panel_rows));
+    }
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      float* y = product + t * w.n + row;
+      if (w.bias) kernels_.add(w.bias + row, row_end - row, y);
+      if (output.accumulate) kernels_.add(y, row_end - row, output.out + t * w.n + row);
+    }
+  }
+
+  // `count` query heads from `head` on (all of one KV head) of rows [begin, end) of one sequence.
+  void attend_item(const std::vector<BatchRow>& rows, std::int64_t begin, std::int64_t end,
+                   std::int64_t head, std::int64_t count, std::int64_t group, std::int64_t layer,
+                   const float* q, float* out, AlignedBuffer<float>& scratch) const {
+    const float* queries[kQueriesPerCall];
+    float* outs[kQueriesPerCall];
+    std::int64_t n_keys[kQueriesPerCall];
+    const std::int64_t dim = config_.head_dim, heads = config_.num_attention_heads;
+    KvCache& cache = *rows[static_cast<std::size_t>(begin)].cache;
+    AttendArgs args{};
+    args.q = queries;
+    args.n_keys = n_keys;
+    args.out = outs;
+    args.k = cache.keys(layer, head / group);
+    args.v = cache.values(layer, head / group);
+    args.kv_type = cache.type();
+    args.head_dim = dim;
+    args.scale = scale_;
+    args.scratch = scratch.reserve(attend_scratch_floats(kQueriesPerCall, dim));
+    const auto flush = [&] {
+      if (args.queries > 0) kernels_.attend(args);
+      args.queries = 0;
+    };
+    for (std::int64_t t = begin; t < end; ++t)
+      for (std::int64_t h = head; h < head + count; ++h) {
+        queries[args.queries] = q + (t * heads + h) * dim;
+        outs[args.queries] = out + (t * heads + h) * dim;
+        n_keys[args.queries] = rows[static_cast<std::size_t>(t)].position + 1;
+        if (++args.queries == kQueriesPerCall) flush();
+      }
+    flush();
+  }
+
+  const ModelConfig config_;
+  const KernelTable& kernels_;
+  ThreadPool& pool_;
+  const float scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+  PreparedInput shared_;
+  std::vector<PreparedInput> own_;                    // by worker
+  AlignedBuffer<float> delta_;                        // what is to be added to a residual
+  std::vector<AlignedBuffer<float>> attend_scratch_;  // by worker
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cpu_ops(const ModelConfig& config, const KernelTable& kernels,
+                                  ThreadPool& pool) {
+  return std::make_unique<CpuOps>(config, kernels, pool);
+}
+
+}  // namespace bitnet

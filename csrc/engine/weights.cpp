@@ -1,0 +1,178 @@
+#include "engine/weights.h"
+
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "base/check.h"
+#include "base/float16.h"
+#include "engine/tensor_specs.h"
+#include "packing/int8.h"
+#include "packing/ternary2.h"
+
+namespace bitnet {
+namespace {
+
+constexpr const char* kOp = "model";
+
+bool scale_kind_allowed(const FormatInfo& info, ScaleKind kind) {
+  switch (kind) {
+    case ScaleKind::kNone:
+      return !info.packed;
+    case ScaleKind::kTensor:
+      return info.scale_tensor;
+    case ScaleKind::kRow:
+      return info.scale_row;
+    case ScaleKind::kGroup:
+      return info.scale_group;
+  }
+  return false;
+}
+
+void check_tensor(const TensorSpec& spec, const TensorView& view) {
+  const FormatInfo& info = format_info(view.format);
+  const bool is_vector = spec.k == 0;
+  check_arg(!is_vector || view.format == Format::kF32, kOp, "tensor '", spec.name,
+            "': expected f32 ", "(norms and biases are), got ", info.name);
+  check_arg(scale_kind_allowed(info, view.scale_kind), kOp, "tensor '", spec.name, "': format ",
+            info.name, " does not take a scale per '", scale_kind_name(view.scale_kind), "'");
+  const std::int64_t k = is_vector ? 1 : spec.k;
+  check_arg(view.data_bytes == code_bytes(info, spec.n, k), kOp, "tensor '", spec.name,
+            "': expected ", code_bytes(info, spec.n, k), " bytes of ", info.name, ", got ",
+            view.data_bytes);
+  check_arg(view.scale_count == scale_count(info, view.scale_kind, spec.n, k), kOp, "tensor '",
+            spec.name, "': expected ", scale_count(info, view.scale_kind, spec.n, k),
+            " scales, got ", view.scale_count);
+  check_arg(!view.scale_is_f16 || view.scale_kind == ScaleKind::kGroup, kOp, "tensor '", spec.name,
+            "': only group scales may be float16");
+}
+
+void validate_scales(const TensorSpec& spec, const TensorView& view) {
+  const FormatInfo& info = format_info(view.format);
+  const std::int64_t n_pad = padded_rows(info, spec.n);
+  for (std::int64_t i = 0; i < view.scale_count; ++i) {
+    const float scale = view.scale_is_f16
+                            ? f16_to_float(static_cast<const std::uint16_t*>(view.scale)[i])
+                            : static_cast<const float*>(view.scale)[i];
+    check_arg(std::isfinite(scale) && scale >= 0.0f, kOp, "tensor '", spec.name,
+              "_scale': expected finite scales of at least 0, got ", scale, " at index ", i);
+    const bool padded_row = view.scale_kind != ScaleKind::kTensor && i % n_pad >= spec.n;
+    check_arg(!padded_row || scale == 0.0f, kOp, "tensor '", spec.name,
+              "_scale': expected 0 in padded rows, got ", scale, " at index ", i);
+  }
+}
+
+void validate_codes(const TensorSpec& spec, const TensorView& view, ThreadPool& pool) {
+  const FormatInfo& info = format_info(view.format);
+  const std::int64_t panels = padded_rows(info, spec.n) / info.panel_rows;
+  pool.parallel_for(panels, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    if (view.format == Format::kTernary2) {
+      const ternary2::Fault fault = ternary2::find_fault(view.data, spec.n, spec.k, begin, end);
+      check_arg(fault.byte < 0, kOp, "tensor '", spec.name, "': ",
+                fault.is_padding ? "expected code 1 in padding" : "expected codes 0, 1, 2, got 3",
+                " at byte ", fault.byte);
+    } else {
+      const std::int64_t fault = int8::find_fault(view.data, spec.n, spec.k, begin, end);
+      check_arg(fault < 0, kOp, "tensor '", spec.name,
+                "': expected codes in [-127, 127], and 0 in padding, at byte ", fault);
+    }
+  });
+}
+
+}  // namespace
+
+Weights build_weights(const ModelConfig& config, const std::map<std::string, TensorView>& tensors,
+                      bool validate, ThreadPool& pool) {
+  std::map<std::string, TensorSpec> specs;
+  for (const TensorSpec& spec : tensor_specs(config)) {
+    check_arg(tensors.count(spec.name) == 1, kOp, "missing tensor '", spec.name, "'");
+    check_tensor(spec, tensors.at(spec.name));
+    specs.emplace(spec.name, spec);
+  }
+  for (const auto& [name, view] : tensors)
+    check_arg(specs.count(name) == 1, kOp, "unexpected tensor '", name, "'");
+  if (validate) {
+    for (const auto& [name, spec] : specs) {
+      const TensorView& view = tensors.at(name);
+      if (!format_info(view.format).packed) continue;
+      validate_scales(spec, view);
+      validate_codes(spec, view, pool);
+    }
+  }
+
+  const auto vector = [&](const std::string& name) -> const float* {
+    const auto found = tensors.find(name + ".weight");
+    return found == tensors.end() ? nullptr : reinterpret_cast<const float*>(found->second.data);
+  };
+  const auto linear = [&](const std::string& name) {
+    const TensorView& view = tensors.at(name + ".weight");
+    const TensorSpec& spec = specs.at(name + ".weight");
+    Linear result{view.format, view.scale_kind, view.scale_is_f16, spec.n,
+                  spec.k,      view.data,       view.scale,        nullptr};
+    const auto bias = tensors.find(name + ".bias");
+    if (bias != tensors.end()) result.bias = reinterpret_cast<const float*>(bias->second.data);
+    return result;
+  };
+
+  Weights weights;
+  weights.embed_tokens = linear("model.embed_tokens");
+  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
+    const std::string layer = "model.layers." + std::to_string(i) + ".";
+    LayerWeights w;
+    w.input_layernorm = vector(layer + "input_layernorm");
+    w.q_proj = linear(layer + "self_attn.q_proj");
+    w.k_proj = linear(layer + "self_attn.k_proj");
+    w.v_proj = linear(layer + "self_attn.v_proj");
+    w.attn_sub_norm = vector(layer + "self_attn.attn_sub_norm");
+    w.o_proj = linear(layer + "self_attn.o_proj");
+    w.post_attention_layernorm = vector(layer + "post_attention_layernorm");
+    w.gate_proj = linear(layer + "mlp.gate_proj");
+    w.up_proj = linear(layer + "mlp.up_proj");
+    w.ffn_sub_norm = vector(layer + "mlp.ffn_sub_norm");
+    w.down_proj = linear(layer + "mlp.down_proj");
+    weights.layers.push_back(w);
+  }
+  weights.norm = vector("model.norm");
+  weights.lm_head = config.tie_word_embeddings ? weights.embed_tokens : linear("lm_head");
+  return weights;
+}
+
+void dequantize_row(const Linear& w, std::int64_t row, float* out) {
+  const std::int64_t n_pad = padded_rows(format_info(w.format), w.n);
+  const std::int64_t k_pad = padded_cols(format_info(w.format), w.k);
+  const auto scale_at = [&](std::int64_t col) {
+    const std::int64_t index = w.scale_kind == ScaleKind::kTensor ? 0
+                               : w.scale_kind == ScaleKind::kRow  ? row
+                                                                  : col / kGroupSize * n_pad + row;
+    return w.scale_is_f16 ? f16_to_float(static_cast<const std::uint16_t*>(w.scale)[index])
+                          : static_cast<const float*>(w.scale)[index];
+  };
+  switch (w.format) {
+    case Format::kF32:
+      std::memcpy(out, reinterpret_cast<const float*>(w.weight) + row * w.k,
+                  static_cast<std::size_t>(w.k) * sizeof(float));
+      return;
+    case Format::kF16:
+    case Format::kBF16: {
+      const auto* half = reinterpret_cast<const std::uint16_t*>(w.weight) + row * w.k;
+      const auto widen = w.format == Format::kF16 ? f16_to_float : bf16_to_float;
+      for (std::int64_t col = 0; col < w.k; ++col) out[col] = widen(half[col]);
+      return;
+    }
+    case Format::kInt8:
+      for (std::int64_t col = 0; col < w.k; ++col)
+        out[col] =
+            scale_at(col) *
+            static_cast<float>(static_cast<std::int8_t>(w.weight[int8::byte_of(row, col, k_pad)]));
+      return;
+    case Format::kTernary2:
+      for (std::int64_t col = 0; col < w.k; ++col) {
+        const int code =
+            w.weight[ternary2::byte_of(row, col, k_pad)] >> ternary2::shift_of(row) & 3;
+        out[col] = scale_at(col) * static_cast<float>(code - 1);
+      }
+      return;
+  }
+}
+
+}  // namespace bitnet

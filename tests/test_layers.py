@@ -24,7 +24,9 @@ CPP_FILES = sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in {".h", "
 TORCH_MODULES = ("torch_ops.py", "nn/", "train/", "finetune/", "integrations/")
 HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets"}
 PYTHON_FILES = sorted(
-    p for folder in ("bitnet_py", "convert") for p in (ROOT / folder).rglob("*.py")
+    p
+    for folder in ("bitnet_py", "convert")
+    for p in (ROOT / folder).rglob("*.py")
     if not any(part == "convert" for part in p.relative_to(ROOT).parts[1:])
 )
 

@@ -209,11 +209,9 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float, np.number))
-        and not isinstance(value, bool)
-        and (-MAX_NUMBER <= value <= MAX_NUMBER)
-    )
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        return False
+    return bool(-MAX_NUMBER <= value <= MAX_NUMBER)
 
 
 def _is_list(value: Any) -> bool:

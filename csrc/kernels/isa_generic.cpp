@@ -1,0 +1,231 @@
+// Owns: the kernel table in plain C++, for every machine: the oracle of the others, and what fills
+// their empty slots. No intrinsics; loops over eight lanes that a compiler can vectorize.
+#include <math.h>
+
+#include "base/float16.h"
+#include "kernels/attend_inl.h"
+#include "kernels/dense_inl.h"
+#include "kernels/float_inl.h"
+#include "kernels/kernel_table.h"
+#include "kernels/packed_inl.h"
+
+namespace bitnet {
+namespace {
+
+struct Generic {
+  struct F {
+    float lane[kLanes];
+  };
+  struct I {
+    std::int32_t lane[kLanes];
+  };
+
+  template <class V, class Fn>
+  static V each(Fn fn) {
+    V v;
+    for (int i = 0; i < kLanes; ++i) v.lane[i] = fn(i);
+    return v;
+  }
+
+  static F load(const float* p) {
+    return each<F>([=](int i) { return p[i]; });
+  }
+  static F load(const F16* p) {
+    return each<F>([=](int i) { return f16_to_float(p[i].bits); });
+  }
+  static F load(const BF16* p) {
+    return each<F>([=](int i) { return bf16_to_float(p[i].bits); });
+  }
+  static void store(float* p, F v) {
+    for (int i = 0; i < kLanes; ++i) p[i] = v.lane[i];
+  }
+  static void store(F16* p, F v) {
+    for (int i = 0; i < kLanes; ++i) p[i].bits = float_to_f16(v.lane[i]);
+  }
+  static F set(float v) {
+    return each<F>([=](int) { return v; });
+  }
+  static F add(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static F sub(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static F mul(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static F div(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  static F min(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F max(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F sqrt(F a) {
+    return each<F>([&](int i) { return sqrtf(a.lane[i]); });
+  }
+  static F fma(F a, F b, F c) {  // two roundings: a fused one is slow in software
+    return each<F>([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+  }
+  static float sum(F v) {
+    const float* x = v.lane;
+    return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));
+  }
+  static F sums(const F v[kLanes]) {
+    return each<F>([=](int i) { return sum(v[i]); });
+  }
+  static float largest(F v) {
+    float most = v.lane[0];
+    for (const float x : v.lane) most = x > most ? x : most;
+    return most;
+  }
+
+  static I load(const std::int32_t* p) {
+    return each<I>([=](int i) { return p[i]; });
+  }
+  static void store(std::int32_t* p, I v) {
+    for (int i = 0; i < kLanes; ++i) p[i] = v.lane[i];
+  }
+  static I set_int(std::int32_t v) {
+    return each<I>([=](int) { return v; });
+  }
+  static I add(I a, I b) {
+    return each<I>([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static I sub(I a, I b) {
+    return each<I>([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static std::int32_t sum(I v) {
+    std::int32_t total = 0;
+    for (const std::int32_t x : v.lane) total += x;
+    return total;
+  }
+  static I to_int(F v) {  // what does not fit an int32, NaN among it, becomes the lowest one
+    return each<I>([&](int i) {
+      const float x = rintf(v.lane[i]);
+      const bool fits = x >= -2147483648.0f && x < 2147483648.0f;
+      return fits ? static_cast<std::int32_t>(x) : INT32_MIN;
+    });
+  }
+  static F to_float(I v) {
+    return each<F>([&](int i) { return static_cast<float>(v.lane[i]); });
+  }
+  static I halve(I v) {
+    return each<I>([&](int i) { return v.lane[i] >> 1; });
+  }
+  static F exp2(I v) {
+    return each<F>(
+        [&](int i) { return bits_to_float(static_cast<std::uint32_t>(v.lane[i] + 127) << 23); });
+  }
+  static I clip_int8(I v) {
+    return each<I>([&](int i) {
+      const std::int32_t x = v.lane[i] < 127 ? v.lane[i] : 127;
+      return x > -128 ? x : -128;
+    });
+  }
+  static void store_int8(std::int8_t* p, I v) {
+    for (int i = 0; i < kLanes; ++i) p[i] = static_cast<std::int8_t>(v.lane[i]);
+  }
+  static void prefetch(const void*) {}
+};
+
+// What both formats share: a step is one tile of 32 bytes; byte 4 * row + column of a vector meets
+// activation `column`.
+struct OneTile {
+  using S = Generic;
+  struct Bytes {
+    std::uint8_t byte[32];
+  };
+  struct Acts {
+    std::int8_t act[32];  // four activations, for every row
+  };
+  using Tiles = Bytes;
+  using Vec = Bytes;
+  static constexpr std::int64_t kTiles = 1, kVecBytes = 32;
+  static constexpr int kTileVecs = 1, kTileTokens = 1;
+
+  static Tiles load(const std::uint8_t* p) {
+    Tiles tiles;
+    for (int i = 0; i < 32; ++i) tiles.byte[i] = p[i];
+    return tiles;
+  }
+  static Vec load_vec(const std::uint8_t* p) { return load(p); }
+  static void store_vec(std::uint8_t* p, const Vec& v) {
+    for (int i = 0; i < 32; ++i) p[i] = v.byte[i];
+  }
+  static Acts acts(const std::int8_t* p) {
+    Acts acts;
+    for (int i = 0; i < 32; ++i) acts.act[i] = p[i % 4];
+    return acts;
+  }
+  template <class T>
+  static Generic::I add_columns(const T* sum) {
+    return Generic::each<Generic::I>(
+        [=](int i) { return sum[4 * i] + sum[4 * i + 1] + sum[4 * i + 2] + sum[4 * i + 3]; });
+  }
+};
+
+// The product that needs no multiplication, as BitNet b1.58 means it: a code 2 (weight +1) adds the
+// activation, a code 0 (weight -1) subtracts it, a code 1 (weight 0) skips it.
+struct Ternary2 : OneTile {
+  struct Sum {
+    std::int16_t at[32];
+  };
+  static constexpr int kVecs = 4, kOffset = 0;
+  static constexpr std::int64_t kMaxSteps = 255;  // of at most 128 each
+
+  static Vec vec(const Tiles& tiles, int v) {
+    Vec codes;
+    for (int i = 0; i < 32; ++i)
+      codes.byte[i] = static_cast<std::uint8_t>(tiles.byte[i] >> (2 * v) & 3);
+    return codes;
+  }
+  static Sum zero() { return {}; }
+  static Sum add_products(Sum sum, const Vec& codes, const Acts& acts) {
+    for (int i = 0; i < 32; ++i) {
+      const int plus = codes.byte[i] == 2 ? acts.act[i] : 0;
+      const int minus = codes.byte[i] == 0 ? acts.act[i] : 0;
+      sum.at[i] = static_cast<std::int16_t>(sum.at[i] + plus - minus);
+    }
+    return sum;
+  }
+  static Generic::I flush(const Sum& sum) { return add_columns(sum.at); }
+};
+
+struct Int8 : OneTile {
+  struct Sum {
+    std::int32_t at[32];
+  };
+  static constexpr int kVecs = 1, kOffset = 0;
+  static constexpr std::int64_t kMaxSteps = std::int64_t{1} << 40;  // no limit of its own
+
+  static Vec vec(const Tiles& tiles, int) { return tiles; }
+  static Sum zero() { return {}; }
+  static Sum add_products(Sum sum, const Vec& codes, const Acts& acts) {
+    for (int i = 0; i < 32; ++i) sum.at[i] += static_cast<std::int8_t>(codes.byte[i]) * acts.act[i];
+    return sum;
+  }
+  static Generic::I flush(const Sum& sum) { return add_columns(sum.at); }
+};
+
+}  // namespace
+
+extern const KernelTable kGenericTable;
+const KernelTable kGenericTable = {
+    "generic",
+    {dense_linear<Generic, float>, dense_linear<Generic, F16>, dense_linear<Generic, BF16>,
+     packed_linear<Int8>, packed_linear<Ternary2>},
+    packed_dot<Ternary2>,
+    packed_dot<Int8>,
+    quantize_act<Generic>,
+    rms_norm<Generic>,
+    rope<Generic>,
+    gated_activation<Generic>,
+    add<Generic>,
+    store_kv<Generic>,
+    attend<Generic>,
+};
+
+}  // namespace bitnet

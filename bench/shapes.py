@@ -1,18 +1,16 @@
 """The model shapes that benchmarks run, as decoder configs.
 
-Owns: their sizes. Widths are multiples of 256, which TQ2_0 and its like need.
+Owns: their sizes. Widths are multiples of 256, which TQ2_0 and its like need. Imports nothing but
+the standard library: a peer's Python, which lacks bitnet_py, reads it too.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from bitnet_py import _core
-
-__all__ = ["SHAPES", "count_parameters", "decoder_config"]
+__all__ = ["SHAPES", "decoder_config", "ternary_parameters"]
 
 
 def _llama(
@@ -38,7 +36,7 @@ SHAPES: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "700M": _llama(1536, 4096, 24, 24),
         "1.3B": _llama(2048, 5632, 24, 32),  # the paper: 5460
         "3B": _llama(3072, 8704, 26, 32),  # the paper: 3200 / 8640
-        "3.9B": _llama(3328, 9216, 27, 26),  # 3.89e9 parameters
+        "3.9B": _llama(3328, 9216, 27, 26),  # 3.89e9 parameters with embedding and head
         "2B4T": {  # microsoft/bitnet-b1.58-2B-4T, arXiv 2504.12285
             **_llama(2560, 6912, 30, 20, 5),
             "vocab_size": 128256,
@@ -67,6 +65,9 @@ def decoder_config(shape: str) -> dict[str, Any]:
     return dict(SHAPES[shape])
 
 
-def count_parameters(config: Mapping[str, Any]) -> int:
-    """How many weights a decoder has; a tied embedding counts once."""
-    return sum(math.prod(spec.shape) for spec in _core.tensor_specs(config))
+def ternary_parameters(config: Mapping[str, Any]) -> int:
+    """How many weights the linears of a decoder have; embedding and output head not counted."""
+    heads = config["num_attention_heads"] + config["num_key_value_heads"]
+    attention = 2 * config["hidden_size"] * config["head_dim"] * heads
+    mlp = 3 * config["hidden_size"] * config["intermediate_size"]
+    return int(config["num_hidden_layers"] * (attention + mlp))

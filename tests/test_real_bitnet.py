@@ -1,7 +1,7 @@
 """A real BitNet b1.58 model, linear by linear: our integers against what transformers computes.
 
 Whole models differ in the last bits of floats and may flip the rounding of an activation, so only
-equal inputs prove the operation. The inputs of all linears are recorded from transformers in float32.
+equal inputs prove the operation. The inputs of all linears are recorded from transformers, float32.
 """
 
 import json

@@ -11,8 +11,7 @@ from bitnet_py.errors import FormatError
 if TYPE_CHECKING:
     from bitnet_py import convert, ops
     from bitnet_py._core import __version__
-    from bitnet_py.generation import generate
-    from bitnet_py.model import Model, load
+    from bitnet_py.model import Model, generate, load
 
 __all__ = ["FormatError", "Model", "__version__", "convert", "generate", "load", "ops"]
 
@@ -20,7 +19,7 @@ _HOME = {  # name -> the module that has it; a module that is its own name is a 
     "Model": "bitnet_py.model",
     "__version__": "bitnet_py._core",
     "convert": "bitnet_py.convert",
-    "generate": "bitnet_py.generation",
+    "generate": "bitnet_py.model",
     "load": "bitnet_py.model",
     "ops": "bitnet_py.ops",
 }

@@ -1,87 +1,131 @@
-"""Small random models for tests: a decoder config and its tensors in any format, from a seed."""
+"""Small random models of any format, for tests; the same seed gives the same bytes."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from bitnet_py import _core
+from bitnet_py.model import Model
 
-TINY_DECODER: dict[str, Any] = {
-    "vocab_size": 97,
+DECODER = {
+    "vocab_size": 96,
     "hidden_size": 64,
-    "intermediate_size": 172,  # not a multiple of 8: padding is in play
+    "intermediate_size": 160,
     "num_hidden_layers": 2,
-    "num_attention_heads": 8,
+    "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 640,
-    "hidden_act": "silu",
-    "tie_word_embeddings": True,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
 }
 
 
-def pack_weight(
-    w: np.ndarray, format: str, scale_kind: str | None = None
-) -> tuple[str, np.ndarray, np.ndarray | None, str]:
-    """w float32 [N, K] -> (format, data, scale, scale kind), as `_core.Model` takes it."""
-    n, k = w.shape
-    if format == "f32":
-        return format, w, None, "none"
-    if format == "f16":
-        return format, w.astype(np.float16), None, "none"
-    if format == "bf16":
-        return format, (w.view(np.uint32) >> 16).astype(np.uint16), None, "none"
-    if format == "int8":
-        codes, rows = _core.quantize_int8_rows(w)
-        scale = np.zeros(_core.scale_shape("int8", "row", n, k), np.float32)
-        scale[:n] = rows
-        return format, _core.pack_int8(codes), scale, "row"
-    scale_kind = scale_kind or "tensor"
-    shape = _core.scale_shape("ternary2", scale_kind, n, k)
-    if scale_kind == "group":
-        t, groups = _core.absmean_quantize_groups(w)
-        scale = np.zeros(shape, np.float16)
-        scale[:, :n] = groups.T
-        return format, _core.pack_ternary2(t), scale, scale_kind
-    sums = _core.absmean_row_sums(w)
-    scale = np.zeros(shape, np.float32)
-    if scale_kind == "row":
-        scale[:n] = (sums / k).astype(np.float32)
-        t = _core.absmean_quantize(w, scale[:n].copy())
-    else:
-        scale[0] = _core.absmean_scale(float(sums.sum()), w.size)
-        t = _core.absmean_quantize(w, float(scale[0]))
-    return format, _core.pack_ternary2(t), scale, scale_kind
+def make_decoder(**changes: Any) -> dict[str, Any]:
+    """A decoder's config: small, except for the fields given."""
+    return DECODER | changes
 
 
-def tiny_tensors(
-    decoder: dict[str, Any],
+def make_tensors(
+    decoder: Mapping[str, Any],
     *,
     linear: str = "ternary2",
-    scale_kind: str | None = None,
-    head: str = "int8",
+    scale: str = "tensor",
+    embedding: str = "f32",
     seed: int = 0,
-) -> dict[str, Any]:
-    """Random tensors for a decoder: linears in one format, embeddings and head in another."""
+) -> dict[str, _core.PackedTensor]:
+    """Random tensors for a decoder.
+
+    Args:
+        decoder: its config.
+        linear: format of the linear layers.
+        scale: scale kind of the linear layers, where the format has one.
+        embedding: format of embedding and head; "int8" has one scale per row.
+        seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     tensors = {}
     for spec in _core.tensor_specs(decoder):
-        values = rng.normal(size=spec.shape).astype(np.float32)
-        if spec.role == "norm":
-            tensors[spec.name] = ("f32", 1 + values * np.float32(0.1), None, "none")
-        elif spec.role == "bias":
-            tensors[spec.name] = ("f32", values * np.float32(0.1), None, "none")
-        elif spec.role == "linear":
-            weight = values * np.float32(spec.shape[1] ** -0.5)
-            tensors[spec.name] = pack_weight(weight, linear, scale_kind)
+        if len(spec.shape) == 1:
+            center = 1.0 if spec.role == "norm" else 0.0
+            values = (center + 0.1 * rng.standard_normal(spec.shape)).astype(np.float32)
+            tensors[spec.name] = _core.PackedTensor("f32", values, None, "none")
+            continue
+        w = rng.standard_normal(spec.shape).astype(np.float32) / np.float32(spec.shape[1] ** 0.5)
+        if spec.role == "linear":
+            tensors[spec.name] = pack(w, linear, scale)
         else:
-            tensors[spec.name] = pack_weight(values, head)
+            tensors[spec.name] = pack(w * 4, embedding, "row")
     return tensors
 
 
-def tiny_core_model(
-    decoder: dict[str, Any] | None = None, *, isa: str = "", threads: int = 1, **tensor_options: Any
-) -> _core.Model:
-    """A `_core.Model` of `tiny_tensors`."""
-    decoder = decoder or TINY_DECODER
-    return _core.Model(decoder, tiny_tensors(decoder, **tensor_options), isa=isa, threads=threads)
+def pack(w: np.ndarray, format_name: str, scale: str) -> _core.PackedTensor:
+    """A matrix float32 [N, K] in a format, with a scale of this kind where the format has one."""
+    n, k = w.shape
+    if format_name == "f32":
+        return _core.PackedTensor("f32", w, None, "none")
+    if format_name == "f16":
+        return _core.PackedTensor("f16", w.astype(np.float16), None, "none")
+    if format_name == "bf16":
+        bits = np.ascontiguousarray(w.view(np.uint16)[:, 1::2])
+        return _core.PackedTensor("bf16", bits, None, "none")
+    if format_name == "int8":
+        codes, row_scale = _core.quantize_int8_rows(w)
+        stored = np.zeros(_core.scale_shape("int8", "row", n, k), np.float32)
+        stored[:n] = row_scale
+        return _core.PackedTensor("int8", _core.pack_int8(codes), stored, "row")
+    stored = np.zeros(_core.scale_shape("ternary2", scale, n, k), np.float32)
+    if scale == "group":
+        t, gamma = _core.absmean_quantize_groups(w)
+        stored[:, :n] = gamma.T
+        return _core.PackedTensor("ternary2", _core.pack_ternary2(t), stored.astype("f2"), scale)
+    sums = _core.absmean_row_sums(w)
+    if scale == "row":
+        gamma = np.array([_core.absmean_scale(s, k) for s in sums], np.float32)
+        stored[:n] = gamma
+        t = _core.absmean_quantize(w, gamma)
+    else:
+        stored[0] = _core.absmean_scale(float(sums.sum()), n * k)
+        t = _core.absmean_quantize(w, float(stored[0]))
+    return _core.PackedTensor("ternary2", _core.pack_ternary2(t), stored, scale)
+
+
+def make_model(
+    decoder: Mapping[str, Any] | None = None,
+    *,
+    linear: str = "ternary2",
+    scale: str = "tensor",
+    embedding: str = "f32",
+    seed: int = 0,
+    **arguments: Any,
+) -> Model:
+    """A random model; `arguments` go to `Model.from_tensors`."""
+    decoder = decoder or make_decoder()
+    tensors = make_tensors(decoder, linear=linear, scale=scale, embedding=embedding, seed=seed)
+    return Model.from_tensors(decoder, tensors, **arguments)
+
+
+def write_folder(
+    folder: Path, decoder: Mapping[str, Any], tensors: Mapping[str, _core.PackedTensor]
+) -> Path:
+    """A packed folder of these tensors, one rule for each packed one."""
+    arrays, rules = {}, []
+    for name, tensor in tensors.items():
+        arrays[name] = tensor.data
+        if tensor.scale is not None:
+            arrays[f"{name}_scale"] = tensor.scale
+            rule = {"pattern": name, "format": tensor.format, "scale": tensor.scale_kind}
+            rules.append(rule)
+    block = {
+        "quant_method": "bitnet_py",
+        "format_version": 1,
+        "decoder": dict(decoder),
+        "tensors": rules,
+    }
+    config = {"model_type": "llama", "quantization_config": block}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(arrays, folder / "model.safetensors")
+    return folder

@@ -1,40 +1,45 @@
 """Models of a named shape with random weights: ternary2 linears, an int8 embedding and head.
 
-Owns: random codes, made in packed form (packing a billion int8 weights would take minutes), and a
-packed folder of them. Does not own: the layouts; where a shape has padding, the packer is used.
+Owns: random codes, made in packed form: packing a billion int8 weights would take minutes. Does not
+own: the layouts; where a shape has padding, the packer is used.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitnet_py import _core
 
-__all__ = ["random_tensors", "stored_bytes"]
+__all__ = ["draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
 
-BLOCK_BYTES = 1 << 18  # random bytes are mended while they are in the cache
-LOW_BITS = np.uint64(0x5555555555555555)  # the low bit of each 2-bit code
-HIGH_BIT = np.uint64(0x8080808080808080)  # the sign of each int8
-SEVEN_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
-ONE = np.uint64(1)
+# Format, scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with equal
+# odds, and uniform in [-127, 127].
+LINEAR: Final = ("ternary2", "tensor", 2**0.5)
+HEAD: Final = ("int8", "row", 3**0.5 / 127)
+BLOCK_WORDS: Final = 1 << 15  # random bytes are mended while they are in the cache
+LOW_BITS: Final = np.uint64(0x5555555555555555)  # the low bit of each 2-bit code
+SIGN_BITS: Final = np.uint64(0x8080808080808080)  # of each int8
+SEVEN_BITS: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
+ONE: Final = np.uint64(1)
 
 
 def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, _core.PackedTensor]:
     """All tensors of a decoder, as `_core.Model` takes them.
-
-    Scales are such that a product of unit activations has variance 1, so no value overflows.
 
     Args:
         config: the decoder's config.
         seed: equal seeds give equal weights.
     """
     rng = np.random.default_rng(seed)
-    return {spec.name: _random_tensor(spec, rng) for spec in _core.tensor_specs(config)}
+    tensors = {}
+    for spec in _core.tensor_specs(config):
+        tensors[spec.name] = undrawn_tensor(spec)
+        draw_codes(spec, tensors[spec.name], rng)
+    return tensors
 
 
 def stored_bytes(tensors: Mapping[str, _core.PackedTensor]) -> int:
@@ -45,51 +50,49 @@ def stored_bytes(tensors: Mapping[str, _core.PackedTensor]) -> int:
     )
 
 
-def _random_tensor(spec: _core.TensorSpec, rng: np.random.Generator) -> _core.PackedTensor:
-    if spec.role == "norm":
-        return _core.PackedTensor("f32", np.ones(spec.shape, np.float32), None, "none")
-    if spec.role == "bias":
-        return _core.PackedTensor("f32", np.zeros(spec.shape, np.float32), None, "none")
+def undrawn_tensor(spec: _core.TensorSpec) -> _core.PackedTensor:
+    """A tensor whose packed codes are memory not touched yet; `draw_codes` fills it.
+
+    Scales are such that a product of unit activations has variance 1, so no value overflows.
+    """
+    if spec.role in ("norm", "bias"):
+        values = np.full(spec.shape, 1 if spec.role == "norm" else 0, np.float32)
+        return _core.PackedTensor("f32", values, None, "none")
     n, k = spec.shape
-    if spec.role == "linear":
-        scale = np.full(_core.scale_shape("ternary2", "tensor", n, k), (2 / k) ** 0.5, np.float32)
-        return _core.PackedTensor("ternary2", _random_ternary2(n, k, rng), scale, "tensor")
-    scale = np.zeros(_core.scale_shape("int8", "row", n, k), np.float32)
-    scale[:n] = (3 / k) ** 0.5 / 127
-    return _core.PackedTensor("int8", _random_int8(n, k, rng), scale, "row")
+    format_name, kind, unit = LINEAR if spec.role == "linear" else HEAD
+    scale = np.zeros(_core.scale_shape(format_name, kind, n, k), np.float32)
+    scale[:n] = unit * k**-0.5  # padded rows keep 0
+    data = np.empty(_core.packed_shape(format_name, n, k), np.uint8)
+    return _core.PackedTensor(format_name, data, scale, kind)
 
 
-def _random_ternary2(n: int, k: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Packed codes [N_pad/32, K_pad/4, 32]: half of the weights 0, a quarter each -1 and 1."""
-    shape = _core.packed_shape("ternary2", n, k)
-    if math.prod(shape) * 4 != n * k:  # padding must hold code 1
-        return _core.pack_ternary2(rng.integers(-1, 2, (n, k), np.int8))
-    packed = np.empty(shape, np.uint8)
-    for words in _random_blocks(packed, rng):
-        three = words & (words >> ONE) & LOW_BITS  # both bits set
-        words ^= three << ONE  # the invalid code 3 becomes 1
-    return packed
-
-
-def _random_int8(n: int, k: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Packed codes [N_pad/8, K_pad/4, 32] in [-127, 127]."""
-    shape = _core.packed_shape("int8", n, k)
-    if math.prod(shape) != n * k:
-        return _core.pack_int8(rng.integers(-127, 128, (n, k), np.int8))
-    packed = np.empty(shape, np.uint8)
-    for words in _random_blocks(packed, rng):
-        is_sign_only = ~((words & SEVEN_BITS) + SEVEN_BITS) & HIGH_BIT  # seven low bits all 0
-        words ^= is_sign_only & words  # -128 becomes 0
-    return packed
-
-
-def _random_blocks(
-    packed: NDArray[np.uint8], rng: np.random.Generator
-) -> Iterator[NDArray[np.uint64]]:
-    """Fills an array with random bytes and yields it block by block, as words to be mended."""
-    words = packed.reshape(-1).view(np.uint64)
-    step = BLOCK_BYTES // 8
-    for begin in range(0, len(words), step):
-        block = words[begin : begin + step]
+def draw_codes(
+    spec: _core.TensorSpec, tensor: _core.PackedTensor, rng: np.random.Generator
+) -> None:
+    """Fills a tensor of `undrawn_tensor` with random codes; norms and biases stay as they are."""
+    if tensor.scale is None:
+        return
+    n, k = spec.shape
+    is_ternary = tensor.format == LINEAR[0]
+    if tensor.data.size * (4 if is_ternary else 1) != n * k:  # padding has a code of its own
+        low, pack = (-1, _core.pack_ternary2) if is_ternary else (-127, _core.pack_int8)
+        tensor.data[...] = pack(rng.integers(low, -low, (n, k), np.int8, endpoint=True))
+        return
+    mend = _mend_ternary2 if is_ternary else _mend_int8
+    words = tensor.data.reshape(-1).view(np.uint64)
+    for begin in range(0, len(words), BLOCK_WORDS):
+        block = words[begin : begin + BLOCK_WORDS]
         block[:] = rng.integers(0, 1 << 64, len(block), np.uint64)
-        yield block
+        mend(block)
+
+
+def _mend_ternary2(words: NDArray[np.uint64]) -> None:
+    """Turns the invalid code 3 into 1, weight 0: half of the weights are 0 then."""
+    three = words & (words >> ONE) & LOW_BITS  # both bits set
+    words ^= three << ONE
+
+
+def _mend_int8(words: NDArray[np.uint64]) -> None:
+    """Turns -128, which int8 does not have, into 0."""
+    has_low_bits = (words & SEVEN_BITS) + SEVEN_BITS  # its sign bit: any of the low seven is set
+    words ^= words & ~has_low_bits & SIGN_BITS

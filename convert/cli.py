@@ -1,0 +1,109 @@
+"""`bitnet-convert`: the command line over `convert`."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from bitnet_py.errors import FormatError
+
+from .exporters import exporter_names
+from .methods import methods
+from .options import head_names
+from .pipeline import convert
+from .progress import progress_for
+from .report_table import print_report
+
+__all__ = ["main"]
+
+FAILED, WRONG_USE = 1, 2
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def _method_help() -> str:
+    return "; ".join(f"{method.name}: {method.summary}" for method in methods().values())
+
+
+@app.command()
+def command(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="a folder, or owner/name on the hub")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the folder to make")],
+    method: Annotated[str, typer.Option(help=_method_help())] = "auto",
+    scale: Annotated[
+        str | None, typer.Option(help="of absmean: tensor (default), row or group (of 128)")
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help=f"format of the output head, and of a tied embedding: {', '.join(head_names())} "
+            "(default: int8 for ternary methods)"
+        ),
+    ] = None,
+    output_format: Annotated[
+        str, typer.Option("--format", help=f"of the output: {', '.join(exporter_names())}")
+    ] = "bitnet_py",
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="a text; compare perplexity before and after on it"),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="branch, tag or commit of a hub model")
+    ] = None,
+    modules_to_not_convert: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="stays dense; repeat, or separate with commas"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="report, but write nothing")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace OUT, at the very end")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+) -> None:
+    """Convert a checkpoint into a folder that bitnet_py runs.
+
+    The folder appears complete or not at all. Memory stays small whatever the model's size.
+    """
+    modules = [m for item in modules_to_not_convert or () for m in item.split(",") if m]
+    with progress_for(is_terminal=sys.stderr.isatty()) as progress:
+        report = convert(
+            source,
+            out,
+            method=method,
+            scale=scale,
+            head=head,
+            format=output_format,
+            verify=verify,
+            revision=revision,
+            modules_to_not_convert=modules,
+            dry_run=dry_run,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        print_report(report, Console())
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Runs the command and ends the process: 0 done, 1 failed, 2 wrong use."""
+    logging.getLogger("bitnet_py.convert").addHandler(logging.NullHandler())  # the report says it
+    try:
+        return app(arguments)
+    except (FormatError, OSError) as error:
+        _fail(error, FAILED)
+    except ValueError as error:
+        _fail(error, WRONG_USE)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was changed", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    print(f"bitnet-convert: {error}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,5 @@
+"""`auto`: without loss where the source is ternary, else the best method that there is: absmean."""
+
+from .absmean import Absmean
+
+METHODS = (Absmean("auto", "ternary, without loss where the source is; else as absmean"),)

@@ -1,0 +1,154 @@
+"""An output folder that appears complete or not at all.
+
+Everything is written to a sibling `OUT.partial-<pid>`, which takes the name OUT when it is complete
+and on disk. A run that is interrupted, even by SIGKILL, leaves OUT as it was; the next run removes
+what it left: a partial folder is locked while its run lives, so an unlocked one is stale.
+
+Owns: the refusals that keep a user's folders safe, the renames, the cleaning up.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import TracebackType
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["OutputFolder", "check_output"]
+
+
+def check_output(out: Path, source: Path, *, force: bool) -> Path:
+    """The absolute path of an output that may be written.
+
+    Args:
+        out: what the user named.
+        source: the source's folder.
+        force: an existing `out` may be replaced.
+
+    Raises:
+        FileExistsError: it exists and `force` is not given, or it does not look like a model.
+        ValueError: one of the two folders lies in the other.
+    """
+    out, source = out.expanduser().resolve(), source.resolve()
+    if out == source or out in source.parents or source in out.parents:
+        message = f"[convert] expected an output apart from the source {source}, got {out}"
+        raise ValueError(message)
+    if not out.exists():
+        return out
+    if not force:
+        message = f"{out} exists; name another folder, or replace it with --force (force=True)"
+        raise FileExistsError(message)
+    if not out.is_dir() or any(path.is_dir() for path in out.iterdir()):
+        message = f"{out} is not a folder of plain files, so no model; it is not replaced"
+        raise FileExistsError(message)
+    return out
+
+
+class OutputFolder:
+    """The partial folder of one run. Use it as a context; leaving it without `commit` removes it.
+
+    Attributes:
+        path: where to write, until `commit`.
+    """
+
+    def __init__(self, out: Path, *, purpose: str = "partial") -> None:
+        """Names the folder; nothing is written yet.
+
+        Args:
+            out: an absolute path, from `check_output`.
+            purpose: part of the name; runs that are never committed say what they are for.
+        """
+        self._out = out
+        self._purpose = purpose
+        self.path = out.with_name(f"{out.name}.{purpose}-{os.getpid()}")
+        self._lock: int | None = None
+
+    def __enter__(self) -> "OutputFolder":
+        """Removes what dead runs left, then creates and locks the partial folder."""
+        self._out.parent.mkdir(parents=True, exist_ok=True)
+        self._restore_replaced()
+        for stale in self._siblings(self._purpose):
+            _remove_unlocked(stale)
+        self.path.mkdir()
+        self._lock = _lock(self.path)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Removes the partial folder, if it is still there."""
+        if self.path.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def commit(self) -> None:
+        """Flushes everything to disk and puts the folder in its place."""
+        for file in self.path.iterdir():
+            _flush(file)
+        _flush(self.path)
+        replaced = self._out.with_name(f"{self._out.name}.replaced-{os.getpid()}")
+        if self._out.exists():
+            self._out.rename(replaced)
+        try:
+            self.path.rename(self._out)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(self._out)
+            raise
+        _flush(self._out.parent)
+        if replaced.exists():
+            shutil.rmtree(replaced)
+
+    def _restore_replaced(self) -> None:
+        """Mends a run that died between the two renames of `commit`, or just after them."""
+        for replaced in self._siblings("replaced"):
+            if self._out.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.rename(self._out)
+
+    def _siblings(self, purpose: str) -> list[Path]:
+        prefix = f"{self._out.name}.{purpose}-"
+        return sorted(
+            path
+            for path in self._out.parent.iterdir()
+            if path.name.startswith(prefix) and path.name[len(prefix) :].isdecimal()
+        )
+
+
+def _lock(folder: Path) -> int | None:
+    """Locks a folder until the process ends; None where another process holds it."""
+    if sys.platform == "win32":  # no such locks: stale folders stay until the user removes them
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_unlocked(folder: Path) -> None:
+    handle = _lock(folder)
+    if handle is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, are on disk."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,191 @@
+"""`convert`: the straight line from a checkpoint to a packed folder.
+
+    source -> plan (names, formats, sizes) -> partial folder -> verify -> OUT
+
+Owns: the order of the steps and what the report says. Each step has its own file.
+"""
+
+import dataclasses
+import errno
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import bitnet_py
+from bitnet_py.hub import resolve_folder
+
+from .absmean_weight import AbsmeanWeight
+from .block_pool import BlockPool
+from .exporters import exporter_by_name
+from .options import DEFAULT_SHARD_BYTES, ConvertOptions
+from .output_folder import OutputFolder, check_output
+from .plan import Plan, make_plan
+from .progress import Progress, SilentProgress
+from .report import ConversionReport, stored_matrices
+from .sources import Source, open_source
+from .verdict import quality_warnings
+from .verify import Verifier
+from .weight_error import relative_weight_error
+
+__all__ = ["convert"]
+
+log = logging.getLogger("bitnet_py.convert")
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    method: str = "auto",
+    scale: str | None = None,
+    head: str | None = None,
+    format: str = "bitnet_py",
+    verify: str | Path | None = None,
+    revision: str | None = None,
+    modules_to_not_convert: Sequence[str] = (),
+    dry_run: bool = False,
+    force: bool = False,
+    shard_bytes: int = DEFAULT_SHARD_BYTES,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Converts a Hugging Face checkpoint into a folder that `bitnet_py.load` opens.
+
+    The folder appears complete or not at all; an interrupted run leaves `out` as it was. Memory
+    stays small whatever the size of the model. Code and pickles of a checkpoint are never run.
+
+    Args:
+        source: a folder, or a Hugging Face id ("owner/name").
+        out: the folder to make.
+        method: "auto" (lossless where the source is ternary, else absmean), "absmean", "f32", "f16"
+            or "bf16".
+        scale: granularity of absmean scales, "tensor" (the default), "row" or "group" (128).
+        head: format of the output head, and of a tied embedding: "int8" (the default of ternary
+            methods), "f32", "f16", "bf16" or "ternary".
+        format: of the output; "bitnet_py" is the packed folder.
+        verify: a UTF-8 text; it is run through the source (dense) and through the output.
+        revision: branch, tag or commit of a Hugging Face id.
+        modules_to_not_convert: modules that stay dense, as in Hugging Face's configs.
+        dry_run: plan and report, write nothing.
+        force: replace an existing `out`, at the very end.
+        shard_bytes: the largest file.
+        threads: None: as many as there are CPUs, at most four.
+        progress: draws how far it is; None: nothing is drawn.
+
+    Raises:
+        ValueError: options that do not exist or do not go together, or `out` lies in the source.
+        FileNotFoundError: no such source, or no such text.
+        FileExistsError: `out` exists and `force` is not given.
+        FormatError: the source breaks a rule, or is of a kind that is not known; names file, tensor
+            or field, and rule.
+        OSError: the disk is full, or a file cannot be read or written.
+
+    Example:
+        >>> report = convert("./my-llama", "./packed", method="absmean")  # doctest: +SKIP
+        >>> report.bits_per_weight  # doctest: +SKIP
+        2.41
+    """
+    options = ConvertOptions(method, scale, head, tuple(modules_to_not_convert), shard_bytes)
+    exporter = exporter_by_name(format)
+    if verify is not None and dry_run:
+        message = "[convert] expected verify or dry_run, got both: a dry run has nothing to verify"
+        raise ValueError(message)
+    verifier = Verifier(Path(verify)) if verify is not None else None
+    progress = progress or SilentProgress()
+    begin = time.perf_counter()
+    with ExitStack() as stack:
+        folder = resolve_folder(source, revision)
+        target = check_output(Path(out), folder, force=force)
+        checkpoint = stack.enter_context(open_source(folder))
+        plan = make_plan(checkpoint, options)
+        if dry_run:
+            return _report(source, target, checkpoint, options, plan, dry_run=True, begin=begin)
+        pool = stack.enter_context(BlockPool(threads))
+        output = stack.enter_context(OutputFolder(target))
+        _check_free_space(output.path, plan.n_bytes)
+        progress.begin(f"converting {plan.n_parameters:,} weights", plan.n_parameters)
+        exporter.export(
+            plan,
+            checkpoint,
+            options,
+            output.path,
+            pool=pool,
+            progress=progress,
+            conversion=_conversion(source, checkpoint, options),
+        )
+        report = _report(source, target, checkpoint, options, plan, dry_run=False, begin=begin)
+        if verifier is not None:
+            verification = verifier.run(
+                checkpoint, output.path, target, pool=pool, threads=threads, progress=progress
+            )
+            report = dataclasses.replace(report, verification=verification)
+        output.commit()
+    for warning in report.warnings:
+        log.warning("%s", warning)
+    return report
+
+
+def _conversion(source: str | Path, checkpoint: Source, options: ConvertOptions) -> dict[str, Any]:
+    """What config.json records, for people."""
+    recorded: dict[str, Any] = {
+        "source": Path(source).name if Path(source).is_dir() else str(source),
+        "source_model_type": checkpoint.config["model_type"],
+        "method": options.method,
+        "bitnet_py_version": bitnet_py.__version__,
+    }
+    if checkpoint.quantization is not None:
+        recorded["source_quantization_config"] = dict(checkpoint.quantization)
+    return recorded
+
+
+def _report(
+    source: str | Path,
+    target: Path,
+    checkpoint: Source,
+    options: ConvertOptions,
+    plan: Plan,
+    *,
+    dry_run: bool,
+    begin: float,
+) -> ConversionReport:
+    matrices = stored_matrices(plan)
+    linears = [matrix for matrix in matrices if matrix.role == "linear"]
+    head = next(matrix for matrix in reversed(matrices) if matrix.role != "linear")
+    lossy = [m.weight for m in plan.matrices if isinstance(m.weight, AbsmeanWeight)]
+    lossy = [weight for weight in lossy if weight.origin == "absmean"]
+    error = relative_weight_error(lossy) if lossy and not dry_run else None
+    return ConversionReport(
+        source=str(source),
+        out=str(target),
+        dry_run=dry_run,
+        model_type=checkpoint.config["model_type"],
+        method=options.method,
+        scale=options.scale_kind,
+        head=head.format,
+        n_parameters=plan.n_parameters,
+        n_bytes=plan.n_bytes,
+        bits_per_weight=8 * plan.n_bytes / plan.n_parameters,
+        linear_bits_per_weight=8
+        * sum(matrix.n_bytes for matrix in linears)
+        / sum(matrix.n_weights for matrix in linears),
+        weight_error=error,
+        matrices=matrices,
+        notes=plan.notes,
+        warnings=quality_warnings(len(lossy), len(linears), error),
+        verification=None,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _check_free_space(folder: Path, n_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < n_bytes:
+        message = (
+            f"{folder.parent}: the output needs {n_bytes / 1e9:.2f} GB, but only "
+            f"{free_bytes / 1e9:.2f} GB are free there"
+        )
+        raise OSError(errno.ENOSPC, message)

@@ -1,0 +1,127 @@
+"""What a conversion did, in numbers.
+
+Owns: the fields and their JSON. Does not own: the table (report_table.py), the measurement
+(verify.py), the words about quality (verdict.py).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .plan import Plan, PlannedMatrix
+from .weights import TernaryWeight
+
+__all__ = ["ConversionReport", "StoredMatrix", "Verification", "stored_matrices"]
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """One matrix of the output.
+
+    Attributes:
+        name: of the tensor.
+        role: "embedding", "linear" or "head".
+        format: id of the format, "ternary2".
+        scale: "none", "tensor", "row" or "group".
+        origin: "float", or where ternary codes come from: "packed", "masters", "ternary-valued"
+            (these three without loss), "absmean".
+        n_weights: rows times columns, without padding.
+        n_bytes: codes, padding and scales.
+    """
+
+    name: str
+    role: str
+    format: str
+    scale: str
+    origin: str
+    n_weights: int
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The same text through the source, run dense, and through the output.
+
+    Attributes:
+        text: name of the file.
+        tokens: that were predicted.
+        source_perplexity: exp of the mean negative log-likelihood per token.
+        perplexity: of the output.
+        perplexity_ratio: output over source; 1 is no loss.
+        top1_agreement: share of tokens, 0..1, for which both rank the same token first.
+        verdict: one sentence.
+    """
+
+    text: str
+    tokens: int
+    source_perplexity: float
+    perplexity: float
+    perplexity_ratio: float
+    top1_agreement: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What `convert` returns.
+
+    Attributes:
+        source: what the user named.
+        out: the absolute path of the output.
+        dry_run: nothing was written.
+        model_type: of the source.
+        method: as asked for.
+        scale: granularity of absmean scales; "none" if the method has none.
+        head: format of the output head.
+        n_parameters: weights, a tied embedding counted once.
+        n_bytes: all tensors of the output with padding and scales.
+        bits_per_weight: 8 * n_bytes / n_parameters, so everything counts.
+        linear_bits_per_weight: the same for the linear layers alone.
+        weight_error: relative change of the weights that absmean made ternary, None if there are
+            none or nothing was written.
+        matrices: every matrix of the output.
+        notes: about the source.
+        warnings: what the user should act upon.
+        verification: None unless a text was given.
+        seconds: wall time of the conversion, without the verification.
+    """
+
+    source: str
+    out: str
+    dry_run: bool
+    model_type: str
+    method: str
+    scale: str
+    head: str
+    n_parameters: int
+    n_bytes: int
+    bits_per_weight: float
+    linear_bits_per_weight: float
+    weight_error: float | None
+    matrices: tuple[StoredMatrix, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    verification: Verification | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and strings, under the names of the attributes."""
+        return asdict(self)
+
+
+def stored_matrices(plan: Plan) -> tuple[StoredMatrix, ...]:
+    """Every matrix of a plan."""
+    return tuple(_stored_matrix(matrix) for matrix in plan.matrices)
+
+
+def _stored_matrix(matrix: PlannedMatrix) -> StoredMatrix:
+    weight = matrix.weight
+    is_ternary = matrix.encoder.format == "ternary2" and isinstance(weight, TernaryWeight)
+    return StoredMatrix(
+        name=matrix.name,
+        role=matrix.role,
+        format=matrix.encoder.format,
+        scale=matrix.encoder.scale_kind,
+        origin=weight.origin if is_ternary and isinstance(weight, TernaryWeight) else "float",
+        n_weights=weight.shape[0] * weight.shape[1],
+        n_bytes=matrix.encoder.n_bytes,
+    )

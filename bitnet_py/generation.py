@@ -72,7 +72,7 @@ class SequenceState:
     def __init__(
         self,
         index: int,
-        prompt_ids: NDArray[np.int32],
+        prompt_ids: list[int],
         session: _core.Session,
         sampler: _core.Sampler,
         text_stream: TextStream | None,
@@ -81,7 +81,6 @@ class SequenceState:
         """Takes a session whose tokens are a beginning of the prompt."""
         self.index = index
         self.session = session
-        self.prompt_ids = prompt_ids
         self.finish_reason: str | None = None
         self._sampler = sampler
         self._text_stream = text_stream
@@ -117,10 +116,10 @@ class SequenceState:
 
 
 def generate_chunks(
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[list[int]],
     config: GenerationConfig,
     tokenizer: Tokenizer | None,
-    new_session: Callable[[int], _core.Session],
+    new_session: Callable[[list[int], int], _core.Session],
     context_length: int,
     on_prefill: Callable[[int, int], None] | None = None,
 ) -> Iterator[Chunk]:
@@ -130,8 +129,8 @@ def generate_chunks(
         prompts: token ids of each, BOS included.
         config: the options.
         tokenizer: makes text; without one every chunk's text is "".
-        new_session: makes a session with room for so many tokens; it may hold the beginning of the
-            prompt already.
+        new_session: makes a session for a prompt with room for so many tokens; it may hold the
+            beginning of the prompt already.
         context_length: the most tokens that prompt and output have together.
         on_prefill: called with (tokens read, tokens to read) of the prompts being read.
 
@@ -156,17 +155,15 @@ def generate_chunks(
     n_each, seed = config.num_return_sequences, config.call_seed()
 
     def states_of(prompt_index: int) -> list[SequenceState]:
-        prompt_ids = np.asarray(prompts[prompt_index], np.int32)
+        prompt_ids = prompts[prompt_index]
         capacity = min(context_length, len(prompt_ids) + config.max_new_tokens)
         return [
             SequenceState(
                 index,
                 prompt_ids,
-                new_session(capacity),
+                new_session(prompt_ids, capacity),
                 config.sampler(index, seed),
-                TextStream(tokenizer, prompt_ids.tolist(), config.stop_strings)
-                if tokenizer
-                else None,
+                TextStream(tokenizer, prompt_ids, config.stop_strings) if tokenizer else None,
                 config,
             )
             for index in range(prompt_index * n_each, (prompt_index + 1) * n_each)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,6 +28,8 @@ from bitnet_py.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from bitnet_py.chat import ChatSession
+    from bitnet_py.chat_template import ChatTemplate
+    from bitnet_py.prompt_cache import PromptCache
 
 __all__ = ["Model", "generate", "load"]
 
@@ -38,6 +41,7 @@ class Model:
 
     Attributes:
         core: the compiled model.
+        tensors: by name, what the core views.
         tokenizer: None when the folder has none; prompts are token ids then.
         generation_config: defaults of `stream` and `generate`.
         kv_dtype: "f16" or "f32", how sessions store keys and values.
@@ -47,6 +51,7 @@ class Model:
     def __init__(
         self,
         core: _core.Model,
+        tensors: Mapping[str, _core.PackedTensor],
         *,
         tokenizer: Tokenizer | None,
         generation_config: GenerationConfig,
@@ -55,6 +60,7 @@ class Model:
     ) -> None:
         """Takes parts that fit together; `load` and `Model.from_tensors` make them."""
         self.core = core
+        self.tensors = dict(tensors)
         self.tokenizer = tokenizer
         if generation_config.eos_token_id is None and tokenizer is not None:
             eos_token_id = tokenizer.eos_token_id
@@ -88,7 +94,7 @@ class Model:
             isa: one of `_core.available_isas()`; None takes the best, or BITNET_ISA.
             validate: look at every code and scale once.
             kv_dtype: "f16", "f32", or "auto": f32 when every linear is f32, else f16.
-            folder: where the parts came from.
+            folder: where the parts came from; the chat template is looked for there.
 
         Raises:
             ValueError: an argument out of range, or arrays that do not fit the decoder.
@@ -110,6 +116,7 @@ class Model:
         core = _core.Model(decoder, tensors, isa=isa or "", threads=threads or 0, validate=validate)
         return cls(
             core,
+            tensors,
             tokenizer=tokenizer,
             generation_config=generation_config or GenerationConfig(),
             kv_dtype=kv_dtype,
@@ -132,6 +139,20 @@ class Model:
         if self.tokenizer is not None and self.tokenizer.bos_token_id is not None:
             return self.tokenizer.bos_token_id
         return self.generation_config.bos_token_id
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The folder's chat template, None when it has none; read when first asked for.
+
+        Raises:
+            FormatError: the folder has one that is not a template.
+        """
+        if self.folder is None:
+            return None
+        from bitnet_py.chat_template import load_chat_template
+
+        tokenizer = self.tokenizer
+        return load_chat_template(self.folder, tokenizer.special_tokens if tokenizer else None)
 
     def session(self, max_seq_len: int | None = None) -> _core.Session:
         """An empty KV cache for one sequence.
@@ -187,6 +208,7 @@ class Model:
         self,
         prompt: Prompts,
         *,
+        prompt_cache: PromptCache | None = None,
         on_prefill: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> Iterator[Chunk]:
@@ -194,6 +216,7 @@ class Model:
 
         Args:
             prompt: text or token ids, one or several; `Chunk.index` tells the sequences apart.
+            prompt_cache: of this model; what a prompt and it begin with alike is not read again.
             on_prefill: called with (tokens read, tokens to read) while prompts are read.
             **options: fields of `GenerationConfig`, on top of the model's defaults.
 
@@ -201,11 +224,18 @@ class Model:
             ValueError: an option out of range, text without a tokenizer, or a prompt that is
                 empty, has ids out of range or leaves no room in the context.
         """
+
+        def new_session(prompt_ids: list[int], max_seq_len: int) -> _core.Session:
+            session = self.session(max_seq_len)
+            if prompt_cache is not None:
+                prompt_cache.fill(session, prompt_ids)
+            return session
+
         return generate_chunks(
             self._encode(prompt),
             self.generation_config.with_options(options),
             self.tokenizer,
-            self.session,
+            new_session,
             self.context_length,
             on_prefill,
         )

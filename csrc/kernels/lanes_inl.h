@@ -21,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define BITNET_NOINLINE __declspec(noinline)
@@ -42,6 +43,21 @@ struct BF16 {
 
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return b < a ? b : a; }
 constexpr std::int64_t larger(std::int64_t a, std::int64_t b) { return a < b ? b : a; }
+
+template <int kValue>
+struct Index {
+  constexpr operator int() const { return kValue; }
+};
+template <class Fn, int... kIndex>
+void repeat_over(Fn fn, std::integer_sequence<int, kIndex...>) {
+  (fn(Index<kIndex>{}), ...);
+}
+// fn(0), ..., fn(kCount - 1) with constants. Arrays of registers are walked with it: of a plain
+// loop gcc 12 decides too late that it can be unrolled, and then keeps the array in memory.
+template <int kCount, class Fn>
+void repeat(Fn fn) {
+  repeat_over(fn, std::make_integer_sequence<int, kCount>{});
+}
 
 // The first `count` < 8 elements, zeros after them; nothing beyond is read.
 template <class S, class E>

@@ -7,21 +7,40 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_model import TINY_DECODER, pack_weight, tiny_core_model, tiny_tensors
+from tiny_model import make_decoder, make_tensors, pack
 
 from bitnet_py import _core
 
 ISAS = _core.available_isas()
+TINY_DECODER = make_decoder(
+    vocab_size=97,
+    intermediate_size=172,  # not a multiple of 8: padding is in play
+    num_attention_heads=8,
+    head_dim=8,
+    max_position_embeddings=640,
+    tie_word_embeddings=True,
+)
 FORMATS = [
     ("ternary2", "tensor"),
     ("ternary2", "row"),
     ("ternary2", "group"),
-    ("int8", None),
-    ("f32", None),
-    ("f16", None),
-    ("bf16", None),
+    ("int8", "row"),
+    ("f32", "none"),
+    ("f16", "none"),
+    ("bf16", "none"),
 ]
 IDS = np.random.default_rng(7).integers(0, 97, 300).astype(np.int32)
+
+
+def tiny_tensors(decoder: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Ternary linears with an int8 table, unless the options say otherwise."""
+    return make_tensors(decoder, **{"embedding": "int8"} | options)
+
+
+def tiny_core_model(
+    decoder: dict[str, Any] = TINY_DECODER, *, isa: str = "", threads: int = 1, **options: Any
+) -> _core.Model:
+    return _core.Model(decoder, tiny_tensors(decoder, **options), isa=isa, threads=threads)
 
 
 def logits_of(model: _core.Model, ids: np.ndarray, *cuts: int, kv: str = "f16") -> np.ndarray:
@@ -34,10 +53,10 @@ def logits_of(model: _core.Model, ids: np.ndarray, *cuts: int, kv: str = "f16") 
 @pytest.mark.parametrize(("linear", "scale_kind"), FORMATS)
 @pytest.mark.parametrize("kv", ["f32", "f16"])
 def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
-    isa: str, linear: str, scale_kind: str | None, kv: str
+    isa: str, linear: str, scale_kind: str, kv: str
 ) -> None:
     head = linear if linear != "ternary2" else "int8"
-    options = {"isa": isa, "linear": linear, "scale_kind": scale_kind, "head": head}
+    options = {"isa": isa, "linear": linear, "scale": scale_kind, "embedding": head}
     model = tiny_core_model(threads=1, **options)
     whole = logits_of(model, IDS, kv=kv)
     assert np.isfinite(whole).all()
@@ -55,6 +74,19 @@ def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
     np.testing.assert_array_equal(batch, np.concatenate([whole[:40], whole, whole[:3]]))
     last = _core.forward_batch([sessions[0], sessions[2]], [IDS[40:41], IDS[3:5]], "last")
     np.testing.assert_array_equal(last, whole[[40, 4]])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_share_single_tokens_of_a_wide_model(isa: str) -> None:
+    """Small products stay on one thread; these are wide enough to be dealt out, also for one token."""
+    decoder = TINY_DECODER | {"hidden_size": 512, "intermediate_size": 1032, "head_dim": 64}
+    tensors = tiny_tensors(decoder)
+    outputs = []
+    for threads in (1, 2, 5):
+        model = _core.Model(decoder, tensors, isa=isa, threads=threads)
+        outputs.append(logits_of(model, IDS[:70], *range(60, 70)))
+    np.testing.assert_array_equal(outputs[1], outputs[0])
+    np.testing.assert_array_equal(outputs[2], outputs[0])
 
 
 def test_more_rows_than_one_pass_holds() -> None:
@@ -241,7 +273,7 @@ def test_broken_tensors_are_refused_by_name_and_rule(tensors: dict[str, Any], me
 def test_unvalidated_garbage_does_not_crash(isa: str, seed: int) -> None:
     """Kernels stay inside their arrays whatever the bytes say; the logits may be anything."""
     rng = np.random.default_rng(seed)
-    tensors = tiny_tensors(TINY_DECODER, scale_kind="group")
+    tensors = tiny_tensors(TINY_DECODER, scale="group")
     for name, (format, data, scale, kind) in tensors.items():
         noise = rng.integers(0, 256, data.nbytes, np.uint8).view(data.dtype).reshape(data.shape)
         if scale is not None:
@@ -266,12 +298,12 @@ def test_embedding_rows_of_every_format_agree_with_their_values() -> None:
     """A model without layers' influence: the head reads what the embedding wrote."""
     rng = np.random.default_rng(3)
     table = rng.normal(size=(97, 64)).astype(np.float32)
-    base = _core.Session(tiny_core_model(head="f32"), 8).forward([5], "last")
+    base = _core.Session(tiny_core_model(embedding="f32"), 8).forward([5], "last")
     assert base.shape == (1, 97)
     outputs = []
     for format in ("f32", "f16", "bf16", "int8"):
         tensors = tiny_tensors(TINY_DECODER)
-        tensors[HEAD] = pack_weight(table, format)
+        tensors[HEAD] = pack(table, format, "row")
         model = _core.Model(TINY_DECODER, tensors)
         outputs.append(_core.Session(model, 8).forward([5])[0])
     for other in outputs[1:]:

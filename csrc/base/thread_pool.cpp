@@ -37,6 +37,13 @@ bool spin_until(const Done& done) {
   return done();
 }
 
+constexpr std::uint64_t kFieldMask = (std::uint64_t{1} << 20) - 1;
+constexpr int kChunksShift = 20, kRoundShift = 40;
+
+bool has_chunks(std::uint64_t ticket) {
+  return (ticket & kFieldMask) < (ticket >> kChunksShift & kFieldMask);
+}
+
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)) {
@@ -53,37 +60,45 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::call(int worker) {
-  try {
-    (*fn_)(worker);
-  } catch (...) {
-    std::lock_guard<std::mutex> lock(error_mutex_);
-    if (!error_) error_ = std::current_exception();
+void ThreadPool::take_chunks(int worker) {
+  std::uint64_t ticket = ticket_.load();
+  while (has_chunks(ticket)) {
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
+    // Until this chunk is done, run() does not return and *fn_ stays.
+    try {
+      (*fn_)(static_cast<std::int64_t>(ticket & kFieldMask), worker);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(error_mutex_);
+      if (!error_) error_ = std::current_exception();
+    }
+    done_.fetch_add(1);
+    ticket = ticket_.load();
   }
 }
 
 void ThreadPool::worker_loop(int worker) {
-  std::uint64_t seen = 0;
-  for (;;) {
-    const auto ready = [&] { return stop_.load() || round_.load() != seen; };
+  const auto ready = [&] { return stop_.load() || has_chunks(ticket_.load()); };
+  while (!stop_.load()) {
     if (!spin_until(ready)) {
       std::unique_lock<std::mutex> lock(park_mutex_);
       parked_.fetch_add(1);
       wake_.wait(lock, ready);
       parked_.fetch_sub(1);
     }
-    if (stop_.load()) return;
-    seen = round_.load();
-    call(worker);
-    pending_.fetch_sub(1);
+    take_chunks(worker);
   }
 }
 
-void ThreadPool::run(const std::function<void(int)>& fn) {
+void ThreadPool::run(std::int64_t chunks, const std::function<void(std::int64_t, int)>& fn) {
   std::lock_guard<std::mutex> turn(turn_);
+  if (threads_ == 1 || chunks == 1) {
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) fn(chunk, 0);
+    return;
+  }
   fn_ = &fn;
-  pending_.store(threads_ - 1);
-  round_.fetch_add(1);
+  done_.store(0);
+  const std::uint64_t round = (ticket_.load() >> kRoundShift) + 1;
+  ticket_.store(round << kRoundShift | static_cast<std::uint64_t>(chunks) << kChunksShift);
   // A worker that counted itself as parked before it saw this round is woken here; one that has not
   // yet taken the mutex will see the new round in its wait condition.
   if (parked_.load() > 0) {
@@ -92,22 +107,26 @@ void ThreadPool::run(const std::function<void(int)>& fn) {
     }
     wake_.notify_all();
   }
-  call(0);
-  // The others have equal shares, so they are nearly done: spin, and give way when the machine is
-  // busy.
-  while (!spin_until([&] { return pending_.load() == 0; })) std::this_thread::yield();
+  take_chunks(0);
+  // Others finish what they have begun: spin, and give way when the machine is busy.
+  while (!spin_until([&] { return done_.load() == chunks; })) std::this_thread::yield();
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+std::int64_t ThreadPool::chunks_for(std::int64_t units) const {
+  constexpr std::int64_t kChunksPerThread = 4;
+  return threads_ == 1 ? 1 : std::min(units, kChunksPerThread * threads_);
 }
 
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain,
                               const std::function<void(std::int64_t, std::int64_t, int)>& fn) {
   if (n <= 0) return;
   const std::int64_t units = (n + grain - 1) / grain;
-  if (threads_ == 1 || units == 1) return fn(0, n, 0);
-  run([&](int worker) {
-    const std::int64_t begin = units * worker / threads_ * grain;
-    const std::int64_t end = std::min(n, units * (worker + 1) / threads_ * grain);
-    if (begin < end) fn(begin, end, worker);
+  const std::int64_t chunks = chunks_for(units);
+  run(chunks, [&](std::int64_t chunk, int worker) {
+    const std::int64_t begin = units * chunk / chunks * grain;
+    const std::int64_t end = std::min(n, units * (chunk + 1) / chunks * grain);
+    fn(begin, end, worker);
   });
 }
 

@@ -1,4 +1,9 @@
 // Owns: the threads. One pool per Model: persistent workers that spin shortly and then park.
+//
+// Work is cut into chunks that threads take one by one, so a slow core (an efficiency core, or one
+// that another program holds) does less instead of making the others wait; a worker that never gets
+// a processor is not waited for at all. Chunks own disjoint outputs, so who takes which changes no
+// bit.
 #pragma once
 
 #include <atomic>
@@ -22,26 +27,31 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // fn(worker) on every thread, worker in [0, threads); returns when all are done. The first
-  // exception is rethrown here. Calls from several threads take turns; calls from inside fn are a
-  // bug.
-  void run(const std::function<void(int worker)>& fn);
+  // fn(chunk, worker) for every chunk in [0, chunks), each once, worker in [0, threads); returns
+  // when all are done. The first exception is rethrown here. Calls from several threads take turns;
+  // calls from inside fn are a bug. chunks < 2^20.
+  void run(std::int64_t chunks, const std::function<void(std::int64_t chunk, int worker)>& fn);
 
-  // Splits [0, n) into contiguous ranges, one per worker, each starting at a multiple of `grain`.
+  // Splits [0, n) into contiguous ranges, each starting at a multiple of `grain`.
   void parallel_for(
       std::int64_t n, std::int64_t grain,
       const std::function<void(std::int64_t begin, std::int64_t end, int worker)>& fn);
 
+  // Into how many chunks to cut `units` of equal work: enough to even out, few enough to be cheap.
+  std::int64_t chunks_for(std::int64_t units) const;
+
  private:
   void worker_loop(int worker);
-  void call(int worker);
+  void take_chunks(int worker);
 
   const int threads_;
   std::vector<std::thread> workers_;
   std::mutex turn_;  // one run at a time
-  const std::function<void(int)>* fn_ = nullptr;
-  std::atomic<std::uint64_t> round_{0};
-  std::atomic<int> pending_{0};
+  const std::function<void(std::int64_t, int)>* fn_ = nullptr;
+  // round << 40 | chunks << 20 | next chunk: a chunk is taken by one compare-and-swap, which fails
+  // for a thread that looked at an earlier round.
+  std::atomic<std::uint64_t> ticket_{0};
+  std::atomic<std::int64_t> done_{0};
   std::atomic<bool> stop_{false};
   std::atomic<int> parked_{0};
   std::mutex park_mutex_;

@@ -15,6 +15,8 @@ namespace {
 constexpr std::int64_t kUnitRows = 32;
 // Activations that a panel walks over should stay in a core's L2 while the weights stream by.
 constexpr std::int64_t kTokenBlockBytes = 256 * 1024;
+// Below this many multiply-adds, waking the other threads costs more than they save.
+constexpr std::int64_t kMinSharedWork = 128 * 1024;
 // Query vectors that share one pass over a block of keys.
 constexpr std::int64_t kQueriesPerCall = 16;
 
@@ -53,11 +55,8 @@ class CpuOps final : public Ops {
       units += ceil_div(output.weight->n, kUnitRows);
       if (output.accumulate) delta_.reserve(tokens * output.weight->n);
     }
-    const auto share = [&](const PreparedInput& x, int worker) {
-      // The units of all outputs in one row; this worker's piece of it, cut at the outputs'
-      // borders.
-      const std::int64_t begin = units * worker / pool_.threads();
-      const std::int64_t end = units * (worker + 1) / pool_.threads();
+    // The units of all outputs stand in one row; a share of it is cut at the outputs' borders.
+    const auto share = [&](const PreparedInput& x, std::int64_t begin, std::int64_t end) {
       std::int64_t first = 0;
       for (const LinearOutput& output : outputs) {
         const std::int64_t count = ceil_div(output.weight->n, kUnitRows);
@@ -67,16 +66,13 @@ class CpuOps final : public Ops {
       }
     };
     const Linear& any = *outputs.front().weight;
-    run_prepared(input, tokens, any.k, needs(outputs), share);
+    run_prepared(input, tokens, any.k, needs(outputs), units, share);
   }
 
   void gated_linears(const LinearInput& input, std::int64_t tokens, const Linear& gate,
                      const Linear& up, Activation act, float* scratch, float* out) override {
     const LinearOutput gate_output{&gate, out, false}, up_output{&up, scratch, false};
-    const std::int64_t units = ceil_div(gate.n, kUnitRows);
-    const auto share = [&](const PreparedInput& x, int worker) {
-      const std::int64_t begin = units * worker / pool_.threads();
-      const std::int64_t end = units * (worker + 1) / pool_.threads();
+    const auto share = [&](const PreparedInput& x, std::int64_t begin, std::int64_t end) {
       run_units(gate_output, x, tokens, begin, end);
       run_units(up_output, x, tokens, begin, end);
       const std::int64_t row = begin * kUnitRows;
@@ -87,7 +83,8 @@ class CpuOps final : public Ops {
         kernels_.gated_activation(act, g, scratch + t * gate.n + row, rows, g);
       }
     };
-    run_prepared(input, tokens, gate.k, needs({gate_output, up_output}), share);
+    run_prepared(input, tokens, gate.k, needs({gate_output, up_output}),
+                 ceil_div(gate.n, kUnitRows), share);
   }
 
   void rope_append(const std::vector<BatchRow>& rows, std::int64_t layer, const float* cos,
@@ -112,10 +109,9 @@ class CpuOps final : public Ops {
         }
       }
     };
-    // For a token or two, waking the others costs more than the work.
-    constexpr std::int64_t kInlineRows = 4;
     const auto tokens = static_cast<std::int64_t>(rows.size());
-    if (tokens < kInlineRows)
+    // A rotated element costs about as much as four multiply-adds.
+    if (tokens * (heads + kv_heads) * dim * 4 < kMinSharedWork)
       some(0, tokens, 0);
     else
       pool_.parallel_for(tokens, 1, some);
@@ -145,14 +141,19 @@ class CpuOps final : public Ops {
     // When few items would leave threads idle, a group's heads go one by one.
     const std::int64_t item_heads = run_count * kv_heads < 4 * pool_.threads() ? 1 : group;
     const std::int64_t slices = heads / item_heads;
-    pool_.run([&](int worker) {
-      // Dealt in turn, because later rows see more keys.
-      for (std::int64_t item = worker; item < run_count * slices; item += pool_.threads()) {
-        const Run& run = runs[static_cast<std::size_t>(item / slices)];
-        attend_item(rows, run.begin, run.end, item % slices * item_heads, item_heads, group, layer,
-                    q, out, attend_scratch_[static_cast<std::size_t>(worker)]);
-      }
-    });
+    std::int64_t work = 0;
+    for (const BatchRow& row : rows) work += 2 * (row.position + 1) * heads * config_.head_dim;
+    const std::int64_t items = run_count * slices;
+    const auto one_item = [&](std::int64_t item, int worker) {
+      // The last rows see the most keys: taken first, the short ones fill the gaps at the end.
+      const Run& run = runs[static_cast<std::size_t>(run_count - 1 - item / slices)];
+      attend_item(rows, run.begin, run.end, item % slices * item_heads, item_heads, group, layer, q,
+                  out, attend_scratch_[static_cast<std::size_t>(worker)]);
+    };
+    if (work < kMinSharedWork)
+      for (std::int64_t item = 0; item < items; ++item) one_item(item, 0);
+    else
+      pool_.run(items, one_item);
   }
 
  private:
@@ -185,24 +186,37 @@ class CpuOps final : public Ops {
     }
   }
 
-  // share(prepared, worker) on every worker. For one token each worker prepares its own copy: that
-  // is cheaper than a barrier. For many, they prepare the tokens together first.
-  void run_prepared(const LinearInput& input, std::int64_t tokens, std::int64_t k, Needs needs,
-                    const std::function<void(const PreparedInput&, int)>& share) {
+  // share(prepared, begin, end) for pieces of [0, units). One token is prepared by every worker
+  // that takes a piece, for itself: cheaper than a barrier. Many are prepared together first.
+  void run_prepared(
+      const LinearInput& input, std::int64_t tokens, std::int64_t k, Needs needs,
+      std::int64_t units,
+      const std::function<void(const PreparedInput&, std::int64_t, std::int64_t)>& share) {
+    const bool alone = units * kUnitRows * k * tokens < kMinSharedWork;
+    const std::int64_t chunks = alone ? 1 : pool_.chunks_for(units);
+    const auto piece = [&](const PreparedInput& x, std::int64_t chunk) {
+      share(x, units * chunk / chunks, units * (chunk + 1) / chunks);
+    };
     if (tokens == 1) {
-      for (PreparedInput& own : own_) own.reserve(1, k);
-      pool_.run([&](int worker) {
-        PreparedInput& own = own_[static_cast<std::size_t>(worker)];
-        prepare(input, 0, 1, k, needs, own);
-        share(own, worker);
+      ++call_;
+      for (OwnInput& own : own_) own.input.reserve(1, k);
+      pool_.run(chunks, [&](std::int64_t chunk, int worker) {
+        OwnInput& own = own_[static_cast<std::size_t>(worker)];
+        if (own.call != call_) prepare(input, 0, 1, k, needs, own.input);
+        own.call = call_;
+        piece(own.input, chunk);
       });
       return;
     }
     shared_.reserve(tokens, k);
-    pool_.parallel_for(tokens, 1, [&](std::int64_t begin, std::int64_t end, int) {
+    const auto prepare_some = [&](std::int64_t begin, std::int64_t end, int) {
       prepare(input, begin, end, k, needs, shared_);
-    });
-    pool_.run([&](int worker) { share(shared_, worker); });
+    };
+    if (alone)
+      prepare_some(0, tokens, 0);
+    else
+      pool_.parallel_for(tokens, 1, prepare_some);
+    pool_.run(chunks, [&](std::int64_t chunk, int) { piece(shared_, chunk); });
   }
 
   // Rows [begin, end) of one output, in units, for all tokens: product, bias, residual.
@@ -278,7 +292,12 @@ class CpuOps final : public Ops {
   ThreadPool& pool_;
   const float scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
   PreparedInput shared_;
-  std::vector<PreparedInput> own_;                    // by worker
+  struct OwnInput {
+    PreparedInput input;
+    std::uint64_t call = 0;  // of run_prepared, for which it was prepared
+  };
+  std::vector<OwnInput> own_;  // by worker
+  std::uint64_t call_ = 0;
   AlignedBuffer<float> delta_;                        // what is to be added to a residual
   std::vector<AlignedBuffer<float>> attend_scratch_;  // by worker
 };

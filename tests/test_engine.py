@@ -78,7 +78,7 @@ def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_threads_share_single_tokens_of_a_wide_model(isa: str) -> None:
-    """Small products stay on one thread; these are wide enough to be dealt out, also for one token."""
+    """Small products stay on one thread; these are wide enough to be dealt out token by token."""
     decoder = TINY_DECODER | {"hidden_size": 512, "intermediate_size": 1032, "head_dim": 64}
     tensors = tiny_tensors(decoder)
     outputs = []

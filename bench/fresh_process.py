@@ -52,5 +52,8 @@ def call_fresh(function: Callable[..., Any], *arguments: Any) -> Any:
     Raises:
         RuntimeError: it failed.
     """
-    call = json.dumps([function.__module__, function.__name__, arguments])
+    module = function.__module__
+    if module == "__main__":  # its name under `python -m`
+        module = sys.modules[module].__spec__.name  # type: ignore[union-attr]
+    call = json.dumps([module, function.__name__, arguments])
     return json.loads(run_fresh([sys.executable, "-c", CALL, call]).output)

@@ -92,7 +92,7 @@ class Report:
             self.fail(row.name, f"{row.value} {row.unit}")
             return
         self.rows.append(row)
-        compared = "" if row.ratio is None else f"   {row.ratio:.3f} of {row.reference}"
+        compared = "" if row.ratio is None else f"   {row.ratio:.5g} of {row.reference}"
         spread = "" if row.n == 1 else f"   +-{row.spread:.1%} n={row.n}"
         print(f"{row.name:<52} {row.value:>12.4f} {row.unit}{spread}{compared}", flush=True)
         self.write()

@@ -48,7 +48,12 @@ class Table:
 
 MODEL = ("shape", "threads", "engine", "format")
 TABLES: Mapping[str, Table] = {
-    "layouts": Table("layouts", ("phase", "shape", "source", "threads", "name"), "layout"),
+    "layouts": Table(
+        "layouts",
+        ("phase", "shape", "source", "threads", "name"),
+        columns="layout",
+        only={"threads": (2,), "shape": ("6912x2560",)},
+    ),
     "decode": Table("decode", MODEL),
     "memory": Table("memory", ("shape", "format"), digits=4),
     "startup": Table("startup", ("name",), columns=None),

@@ -53,14 +53,16 @@ class OutputFolder:
         path: where to write, until `commit`.
     """
 
-    def __init__(self, out: Path, *, purpose: str = "partial") -> None:
+    def __init__(self, out: Path, *, force: bool = False, purpose: str = "partial") -> None:
         """Names the folder; nothing is written yet.
 
         Args:
             out: an absolute path, from `check_output`.
+            force: `commit` may replace an existing `out`.
             purpose: part of the name; runs that are never committed say what they are for.
         """
         self._out = out
+        self._force = force
         self._purpose = purpose
         self.path = out.with_name(f"{out.name}.{purpose}-{os.getpid()}")
         self._lock: int | None = None
@@ -89,12 +91,20 @@ class OutputFolder:
             self._lock = None
 
     def commit(self) -> None:
-        """Flushes everything to disk and puts the folder in its place."""
+        """Flushes everything to disk and puts the folder in its place.
+
+        Raises:
+            FileExistsError: `out` exists by now, and `force` is not given.
+            OSError: something could not be written.
+        """
         for file in self.path.iterdir():
             _flush(file)
         _flush(self.path)
         replaced = self._out.with_name(f"{self._out.name}.replaced-{os.getpid()}")
         if self._out.exists():
+            if not self._force:
+                message = f"{self._out} appeared while it was being made; it is kept"
+                raise FileExistsError(message)
             self._out.rename(replaced)
         try:
             self.path.rename(self._out)

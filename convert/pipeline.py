@@ -105,7 +105,7 @@ def convert(
         if dry_run:
             return _report(source, target, checkpoint, options, plan, dry_run=True, begin=begin)
         pool = stack.enter_context(BlockPool(threads))
-        output = stack.enter_context(OutputFolder(target))
+        output = stack.enter_context(OutputFolder(target, force=force))
         _check_free_space(output.path, plan.n_bytes)
         progress.begin(f"converting {plan.n_parameters:,} weights", plan.n_parameters)
         exporter.export(

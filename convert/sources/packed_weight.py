@@ -75,7 +75,8 @@ def multiplying_scale(stored: np.float32, *, is_inverse: bool, where: str) -> np
     """
     if not (np.isfinite(stored) and stored > 0):
         refuse(where, f"the scale must be positive and finite, got {stored}")
-    scale = np.float32(1) / stored if is_inverse else stored
+    with np.errstate(over="ignore"):
+        scale = np.float32(1) / stored if is_inverse else stored
     if not np.isfinite(scale):
         refuse(where, f"the scale {stored} has no finite inverse")
     return np.float32(scale)

@@ -232,7 +232,7 @@ class Model:
             return session
 
         return generate_chunks(
-            self._encode(prompt),
+            self.encode_prompts(prompt),
             self.generation_config.with_options(options),
             self.tokenizer,
             new_session,
@@ -245,7 +245,7 @@ class Model:
 
         Arguments and errors are those of `stream`.
         """
-        prompts = self._encode(prompt)
+        prompts = self.encode_prompts(prompt)
         n_each = self.generation_config.with_options(options).num_return_sequences
         return collect_results(self.stream(prompts, **options), len(prompts) * n_each)
 
@@ -272,7 +272,12 @@ class Model:
 
         return ChatSession(self, system_prompt=system_prompt)
 
-    def _encode(self, prompt: Prompts) -> list[list[int]]:
+    def encode_prompts(self, prompt: Prompts) -> list[list[int]]:
+        """The token ids of one prompt or several, as `stream` feeds them.
+
+        Raises:
+            ValueError: text without a tokenizer, or ids out of range.
+        """
         vocab_size = self.config["vocab_size"]
         return encode_prompts(prompt, self.tokenizer, self.bos_token_id, vocab_size)
 

@@ -1,0 +1,142 @@
+"""What the kernels must compute, written down once more in numpy, from the papers and the diagrams.
+
+Integers are exact. Functions that say "bitwise" do the float32 operations of the contract in its
+order; the others compute in float64, and tests derive their tolerance from float32's rounding.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+EPS = float(np.finfo(np.float32).eps)  # one rounding is off by at most half of it
+TINY = float(np.finfo(np.float32).tiny)  # below it roundings are absolute
+GROUP = 128
+
+
+# ---- Stored layouts: csrc/packing/ternary2.h, int8.h
+
+
+def unpack_ternary2(packed: Array, n: int, k: int) -> Array:
+    """uint8 [N_pad/32, K_pad/4, 32] -> int8 [n, k] in {-1, 0, 1} (code 3 gives 2).
+
+    Byte 4*i + j of a tile holds column j of rows i, i+8, i+16, i+24 in its bits from the lowest up.
+    """
+    panels, tiles, _ = packed.shape
+    codes = np.zeros((panels * 32, tiles * 4), np.int8)
+    for field in range(4):
+        values = (packed >> np.uint8(2 * field) & np.uint8(3)).astype(np.int8)
+        rows = values.reshape(panels, tiles, 8, 4).transpose(0, 2, 1, 3).reshape(panels, 8, -1)
+        for panel in range(panels):
+            first = 32 * panel + 8 * field
+            codes[first : first + 8] = rows[panel]
+    return codes[:n, :k] - np.int8(1)
+
+
+def unpack_int8(packed: Array, n: int, k: int) -> Array:
+    """uint8 [N_pad/8, K_pad/4, 32] -> int8 [n, k]: byte 4*i + j holds column j of row i."""
+    panels, tiles, _ = packed.shape
+    rows = packed.view(np.int8).reshape(panels, tiles, 8, 4).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(rows.reshape(panels * 8, tiles * 4)[:n, :k])
+
+
+# ---- Quantization
+
+
+def absmean(w: Array) -> tuple[Array, np.float32]:
+    """t int8 [N, K] and gamma, one for the tensor (arXiv 2402.17764, eq. 1-3)."""
+    gamma = np.float32(max(np.abs(w).mean(dtype=np.float64), 1e-5))
+    t = np.clip(np.rint(w * (np.float32(1) / gamma)), -1, 1).astype(np.int8)
+    return t, gamma
+
+
+def quantize_act(x: Array) -> tuple[Array, Array, Array]:
+    """Bitwise: x float32 [T, K] -> q int8 [T, K], scale float32 [T], sums int32 [T, groups]."""
+    absmax = np.maximum(np.abs(x).max(1), np.float32(1e-5))
+    ratio = np.float32(127) / absmax
+    q = np.clip(np.rint(x * ratio[:, None]), -128, 127).astype(np.int8)
+    sums = [q[:, k : k + GROUP].sum(1, dtype=np.int32) for k in range(0, x.shape[1], GROUP)]
+    return q, absmax / np.float32(127), np.stack(sums, 1)
+
+
+# ---- Linear layers, x [T, K] times w [N, K] -> [T, N]
+
+
+def dot(q: Array, codes: Array) -> Array:
+    """Integer product -> int32. float64 holds every partial sum exactly, and BLAS is fast."""
+    return np.rint(q.astype(np.float64) @ codes.T.astype(np.float64)).astype(np.int32)
+
+
+def linear(x: Array, codes: Array, scale: Array, kind: str) -> Array:
+    """Bitwise W1.58A8 or W8A8; scale per tensor [1], row [N_pad] or group [groups, N_pad]."""
+    q, act_scale, _ = quantize_act(x)
+    n, k = codes.shape
+    if kind != "group":
+        row_scale = np.broadcast_to(scale, (n,)) if kind == "tensor" else scale[:n]
+        return dot(q, codes).astype(np.float32) * (act_scale[:, None] * row_scale)
+    total = np.zeros((len(x), n), np.float32)
+    for group, first in enumerate(range(0, k, GROUP)):
+        part = dot(q[:, first : first + GROUP], codes[:, first : first + GROUP])
+        total += part.astype(np.float32) * scale[group, :n].astype(np.float32)
+    return act_scale[:, None] * total
+
+
+def dense(x: Array, w: Array) -> tuple[Array, Array]:
+    """The product in float64, and the largest error of eight float32 lanes along K."""
+    x64, w64 = x.astype(np.float64), w.astype(np.float64)
+    roundings = x.shape[1] / 8 + 5  # a product and the sums of a lane, then three across lanes
+    return x64 @ w64.T, EPS / 2 * roundings * (np.abs(x64) @ np.abs(w64).T)
+
+
+# ---- Float operations
+
+
+def rms_norm(x: Array, weight: Array, eps: float) -> Array:
+    """x / sqrt(mean(x^2) + eps) * weight in float64 (arXiv 1910.07467)."""
+    x64 = x.astype(np.float64)
+    return x64 / np.sqrt((x64**2).mean(-1, keepdims=True) + eps) * weight
+
+
+def rope(x: Array, cos: Array, sin: Array) -> Array:
+    """Bitwise: halves rotated against each other (arXiv 2104.09864, rotate_half order)."""
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def activation(act: str, gate: Array, up: Array) -> tuple[Array, Array]:
+    """act(gate) * up in float64, and its largest error in float32.
+
+    exp is good to 2 ulp and four roundings follow. GELU's argument y of exp carries six roundings
+    of its own, an absolute error that exp turns into a relative one of the size of y. Where exp
+    overflows, x / infinity = 0 stands for at most |x| over the largest float.
+    """
+    x = gate.astype(np.float64)
+    error = np.full(x.shape, 4.0)
+    with np.errstate(over="ignore"):
+        if act == "silu":
+            value = x / (1 + np.exp(-x))
+        elif act == "relu2":
+            value = np.maximum(x, 0) ** 2
+        else:
+            y = 2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+            value = x / (1 + np.exp(-y))
+            error += 3 * np.abs(y)
+    value *= up
+    return value, EPS * error * np.abs(value) + np.abs(x * up) / np.finfo(np.float32).max + TINY
+
+
+def attention(q: Array, k: Array, v: Array, n_keys: int) -> tuple[Array, Array]:
+    """One query [D] over keys [0, n_keys) in float64, and the largest float32 error of each output.
+
+    A score's error becomes a relative error of its weight; then come exp and sums by blocks of 256.
+    """
+    q64, k64, v64 = (a.astype(np.float64) for a in (q, k[:n_keys], v[:n_keys]))
+    dim = len(q)
+    scale = 1 / np.sqrt(dim)
+    scores = k64 @ q64 * scale
+    weights = np.exp(scores - scores.max())
+    weights /= weights.sum()
+    score_error = EPS / 2 * (dim / 8 + 6) * (np.abs(k64) @ np.abs(q64)) * scale
+    score_error += EPS / 2 * (scores.max() - scores)  # of the subtraction of the maximum
+    blocks = -(-n_keys // 256)
+    relative = 2 * score_error.max() + EPS * (2 + 256 / 2 + 4 * blocks + 2)
+    return weights @ v64, 2 * relative * (weights @ np.abs(v64))

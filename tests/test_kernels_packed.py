@@ -1,0 +1,192 @@
+"""Products with int8 activations: integers equal the oracle, floats the documented formula."""
+
+import ctypes
+import mmap
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_cases import (
+    ISAS,
+    SHAPES,
+    TOKENS,
+    calls,
+    random_acts,
+    random_int8,
+    random_ternary2,
+    random_x,
+)
+
+from bitnet_py import _core
+
+FORMATS = {
+    "ternary2": (random_ternary2, reference.unpack_ternary2),
+    "int8": (random_int8, reference.unpack_int8),
+}
+PANEL_ROWS = {"ternary2": 32, "int8": 8}
+SCALES = ["tensor", "row", "group-f16", "group-f32"]
+
+
+def random_weight(format_name: str, n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(packed, codes int8 [n, k])."""
+    make, unpack = FORMATS[format_name]
+    packed = make(n, k, seed)
+    return packed, unpack(packed, n, k)
+
+
+def random_scale(format_name: str, kind: str, n: int, k: int) -> np.ndarray:
+    rows = PANEL_ROWS[format_name]
+    n_pad = -(-n // rows) * rows
+    shape = {"tensor": (1,), "row": (n_pad,)}.get(kind, (-(-k // 128), n_pad))
+    scale = np.random.default_rng(3).uniform(0.01, 2, shape)
+    return scale.astype(np.float16 if kind == "group-f16" else np.float32)
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_dot_equals_the_oracle(isa: str, shape: tuple[int, int], format_name: str) -> None:
+    n, k = shape
+    packed, codes = random_weight(format_name, n, k)
+    q = random_acts(max(TOKENS), k)
+    expected = reference.dot(q, codes)
+    for tokens, threads in calls():
+        got = _core.Kernels(isa, threads).dot(format_name, packed, n, k, q[:tokens])
+        message = f"{tokens} tokens, {threads} threads"
+        np.testing.assert_array_equal(got, expected[:tokens], message)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+@pytest.mark.parametrize("act", [-128, 127])
+@pytest.mark.parametrize("code", [-1, 1])
+@pytest.mark.parametrize("isa", ISAS)
+def test_ternary_sums_hold_the_largest_magnitude(
+    isa: str, code: int, act: int, tokens: int
+) -> None:
+    """Codes 2 against -128 fill the 16-bit sums of AVX2 to the last bit."""
+    n, k = 33, 1030
+    packed = _core.pack_ternary2(np.full((n, k), code, np.int8))
+    q = np.full((tokens, k), act, np.int8)
+    got = _core.Kernels(isa).dot("ternary2", packed, n, k, q)
+    np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+@pytest.mark.parametrize("act", [-128, 127])
+@pytest.mark.parametrize("code", [-127, 127])
+@pytest.mark.parametrize("isa", ISAS)
+def test_int8_products_do_not_saturate(isa: str, code: int, act: int, tokens: int) -> None:
+    n, k = 17, 1030
+    packed = _core.pack_int8(np.full((n, k), code, np.int8))
+    q = np.full((tokens, k), act, np.int8)
+    got = _core.Kernels(isa).dot("int8", packed, n, k, q)
+    np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
+
+
+@pytest.mark.parametrize("kind", SCALES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_ternary_linear_is_the_formula_bit_by_bit(
+    isa: str, shape: tuple[int, int], kind: str
+) -> None:
+    n, k = shape
+    packed, codes = random_weight("ternary2", n, k)
+    scale = random_scale("ternary2", kind, n, k)
+    kind = kind.partition("-")[0]
+    x = random_x(max(TOKENS), k)
+    expected = reference.linear(x, codes, scale, kind)
+    for tokens, threads in calls():
+        kernels = _core.Kernels(isa, threads)
+        got = kernels.linear("ternary2", packed, scale, kind, n, k, x[:tokens])
+        message = f"{tokens} tokens, {threads} threads"
+        np.testing.assert_array_equal(got, expected[:tokens], message)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_int8_linear_is_the_formula_bit_by_bit(isa: str, shape: tuple[int, int]) -> None:
+    n, k = shape
+    packed, codes = random_weight("int8", n, k)
+    scale = random_scale("int8", "row", n, k)
+    x = random_x(max(TOKENS), k)
+    expected = reference.linear(x, codes, scale, "row")
+    for tokens in TOKENS:
+        got = _core.Kernels(isa, 2).linear("int8", packed, scale, "row", n, k, x[:tokens])
+        np.testing.assert_array_equal(got, expected[:tokens], f"{tokens} tokens")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@given(
+    n=st.integers(1, 150),
+    k=st.integers(1, 600),
+    tokens=st.integers(1, 70),
+    threads=st.integers(1, 5),
+    format_name=st.sampled_from(sorted(FORMATS)),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_dot_of_any_shape(
+    isa: str, n: int, k: int, tokens: int, threads: int, format_name: str, seed: int
+) -> None:
+    packed, codes = random_weight(format_name, n, k, seed)
+    q = random_acts(tokens, k, seed)
+    got = _core.Kernels(isa, threads).dot(format_name, packed, n, k, q)
+    np.testing.assert_array_equal(got, reference.dot(q, codes))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_invalid_codes_are_read_without_harm(isa: str) -> None:
+    """Code 3 has no meaning, but every byte must be safe; other rows and columns stay right."""
+    n, k = 40, 136
+    packed, codes = random_weight("ternary2", n, k)
+    packed[0, 3, 5] = 0xFF  # columns 13 of rows 1, 9, 17, 25
+    q = random_acts(7, k)
+    untouched = np.setdiff1d(np.arange(n), [1, 9, 17, 25])
+    got = _core.Kernels(isa).dot("ternary2", packed, n, k, q)
+    np.testing.assert_array_equal(got[:, untouched], reference.dot(q, codes)[:, untouched])
+
+
+class GuardedArrays:
+    """Arrays that end where a page begins that nobody may read."""
+
+    def __init__(self) -> None:
+        self._maps: list[mmap.mmap] = []
+
+    def copy(self, array: np.ndarray) -> np.ndarray:
+        page = mmap.PAGESIZE
+        size = -(-array.nbytes // page) * page
+        memory = mmap.mmap(-1, size + page)
+        self._maps.append(memory)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        assert libc.mprotect(start + size, page, 0) == 0
+        guarded = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes)
+        guarded = guarded.reshape(array.shape)
+        guarded[...] = array
+        return guarded
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MAP_PRIVATE"), reason="needs mprotect")
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+@pytest.mark.parametrize("shape", [(1, 1), (31, 9), (33, 131)], ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_nothing_is_read_past_the_end(isa: str, shape: tuple[int, int], tokens: int) -> None:
+    n, k = shape
+    guard = GuardedArrays()
+    x = guard.copy(random_x(tokens, k))
+    kernels = _core.Kernels(isa)
+    for format_name, kind in [("ternary2", "row"), ("ternary2", "group-f16"), ("int8", "row")]:
+        packed, codes = random_weight(format_name, n, k)
+        scale = random_scale(format_name, kind, n, k)
+        kind = kind.partition("-")[0]
+        expected = reference.linear(x, codes, scale, kind)
+        got = kernels.linear(format_name, guard.copy(packed), guard.copy(scale), kind, n, k, x)
+        np.testing.assert_array_equal(got, expected)
+    for dtype, format_name in [(np.float32, "f32"), (np.float16, "f16")]:
+        w = np.random.default_rng(0).standard_normal((n, k)).astype(dtype)
+        expected, tolerance = reference.dense(x, w)
+        got = kernels.linear(format_name, guard.copy(w), None, "none", n, k, x)
+        assert (np.abs(got - expected) <= tolerance).all()

@@ -1,7 +1,7 @@
 """The compiled engine. Arrays are numpy, C-contiguous; bf16 travels as uint16.
 
-Every function releases the GIL while it works. ValueError: the caller's fault, "[op] expected X, got
-Y"; RuntimeError: a bug in the engine.
+Every function releases the GIL while it works. ValueError: the caller's fault, "[op] expected X,
+got Y"; RuntimeError: a bug in the engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ class Kernels:
     def dot(
         self, format: str, weight: NDArray[np.uint8], n: int, k: int, q: NDArray[np.int8]
     ) -> NDArray[np.int32]:
-        """Integer product of packed "ternary2" or "int8" codes with q int8 [T, K] -> int32 [T, N]."""
+        """Integers: packed "ternary2" or "int8" codes times q int8 [T, K] -> int32 [T, N]."""
 
     def linear(
         self,
@@ -97,7 +97,7 @@ class Kernels:
         k: int,
         x: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """x [T, K] times a stored weight [N, K] -> [T, N]; quantizes x where the format asks for it."""
+        """x [T, K] times a stored weight [N, K] -> [T, N]; int8 activations where the format asks."""
 
     def rms_norm(
         self, x: NDArray[np.float32], weight: NDArray[np.float32], eps: float
@@ -119,7 +119,7 @@ class Kernels:
         *,
         kv_dtype: str = "f32",
     ) -> NDArray[np.float32]:
-        """q [Q, D] over k, v [S, D] (stored as kv_dtype first); query i sees n_keys[i] keys -> [Q, D]."""
+        """q [Q, D] over k, v [S, D], stored as kv_dtype; query i sees n_keys[i] keys -> [Q, D]."""
 
 # ---- engine --------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class Model:
         threads: int = 0,
         validate: bool = True,
     ) -> None:
-        """threads 0: as many as the process may use. validate: one pass over all codes and scales."""
+        """threads 0: as many as the process may use. validate: one pass over codes and scales."""
 
     @property
     def config(self) -> dict[str, Any]: ...
@@ -184,7 +184,7 @@ class Session:
         Ctrl-C stops it between layers; the session is then as it was before the call.
 
         Raises:
-            ValueError: an empty call, an id outside the vocabulary, or more tokens than there is room.
+            ValueError: an empty call, an id outside the vocabulary, more tokens than there is room.
         """
 
     def export_kv(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -226,12 +226,8 @@ class Sampler:
     ) -> NDArray[np.float32]:
         """The distribution that sample() draws from, [vocab] (one-hot when greedy)."""
 
-    def sample(
-        self, logits: NDArray[np.float32], context: NDArray[np.int32]
-    ) -> tuple[int, float]:
-        """(token id, its log-probability under the unprocessed logits). context: prompt + generated."""
+    def sample(self, logits: NDArray[np.float32], context: NDArray[np.int32]) -> tuple[int, float]:
+        """(token id, its log-probability under the raw logits). context: prompt + generated."""
 
-def log_softmax_at(
-    logits: NDArray[np.float32], ids: NDArray[np.int32]
-) -> NDArray[np.float32]:
+def log_softmax_at(logits: NDArray[np.float32], ids: NDArray[np.int32]) -> NDArray[np.float32]:
     """log softmax(logits[t])[ids[t]] per row: logits [T, vocab] -> float32 [T]."""

@@ -58,6 +58,8 @@ py::array_t<T> new_array(std::initializer_list<std::int64_t> shape) {
 
 void bind_packing(py::module_& m);
 void bind_kernels(py::module_& m);
+void bind_config(py::module_& m);
 void bind_engine(py::module_& m);
+void bind_sampler(py::module_& m);
 
 }  // namespace bitnet

@@ -1,4 +1,4 @@
-// Owns: the Python face of engine/: Model, Session, Sampler. Checks arguments, drops the GIL,
+// Owns: the Python face of Model and Session. Checks arguments, drops the GIL,
 // calls.
 #include <pybind11/stl.h>
 
@@ -9,9 +9,8 @@
 #include <thread>
 
 #include "bindings/arrays.h"
+#include "bindings/config_dict.h"
 #include "engine/decoder.h"
-#include "engine/sampler.h"
-#include "engine/tensor_specs.h"
 #include "kernels/registry.h"
 
 namespace bitnet {
@@ -19,112 +18,7 @@ namespace {
 
 using std::int64_t;
 
-// ---- config <-> dict
-// -----------------------------------------------------------------------------
-
-template <class Enum, std::size_t count>
-Enum enum_by_name(const char* field, const std::string& name, const char* const (&names)[count]) {
-  std::string known;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (name == names[i]) return static_cast<Enum>(i);
-    known += (i ? ", " : "") + std::string(names[i]);
-  }
-  check_arg(false, "config", "expected ", field, " to be one of ", known, ", got '", name, "'");
-  return Enum{};
-}
-
-Activation activation_by_name(const std::string& name) {
-  return enum_by_name<Activation>("hidden_act", name, kActivationNames);
-}
-
-struct FieldReader {
-  const py::dict& values;
-  template <class T>
-  void operator()(const char* name, T& field, bool required) const {
-    if (!values.contains(name)) {
-      check_arg(!required, "config", "missing field '", name, "'");
-      return;
-    }
-    try {
-      read(name, values[name], field);
-    } catch (const py::cast_error&) {
-      check_arg(false, "config", "expected field '", name, "' of another type, got ",
-                std::string(py::str(py::repr(values[name]))));
-    }
-  }
-  static void read(const char*, const py::object& value, int64_t& field) {
-    field = value.cast<int64_t>();
-  }
-  static void read(const char*, const py::object& value, double& field) {
-    field = value.cast<double>();
-  }
-  static void read(const char*, const py::object& value, bool& field) {
-    if (!py::isinstance<py::bool_>(value)) throw py::cast_error("bool");
-    field = value.cast<bool>();
-  }
-  static void read(const char*, const py::object& value, Activation& field) {
-    field = activation_by_name(value.cast<std::string>());
-  }
-  static void read(const char* name, const py::object& value, RopeType& field) {
-    field = enum_by_name<RopeType>(name, value.cast<std::string>(), kRopeTypeNames);
-  }
-};
-
-struct FieldWriter {
-  py::dict& values;
-  template <class T>
-  void operator()(const char* name, const T& field, bool) const {
-    values[name] = field;
-  }
-  void operator()(const char* name, const Activation& field, bool) const {
-    values[name] = kActivationNames[static_cast<int>(field)];
-  }
-  void operator()(const char* name, const RopeType& field, bool) const {
-    values[name] = kRopeTypeNames[static_cast<int>(field)];
-  }
-};
-
-ModelConfig config_from_dict(const py::dict& values) {
-  ModelConfig config;
-  py::dict known;
-  visit_fields(config, FieldWriter{known});
-  for (const auto& item : values)
-    check_arg(known.contains(item.first), "config", "unknown field '",
-              std::string(py::str(item.first)), "'");
-  visit_fields(config, FieldReader{values});
-  check_config(config);
-  return config;
-}
-
-py::dict config_to_dict(const ModelConfig& config) {
-  py::dict values;
-  visit_fields(config, FieldWriter{values});
-  return values;
-}
-
-py::dict config_fields() {
-  py::dict values = config_to_dict(ModelConfig{});
-  ModelConfig config;
-  visit_fields(config, [&](const char* name, const auto&, bool required) {
-    if (required) values[name] = py::none();
-  });
-  return values;
-}
-
-py::list tensor_specs_list(const py::dict& values) {
-  const py::object type =
-      py::module_::import("collections").attr("namedtuple")("TensorSpec", "name role shape");
-  py::list result;
-  for (const TensorSpec& spec : tensor_specs(config_from_dict(values))) {
-    const py::tuple shape =
-        spec.k ? py::tuple(py::make_tuple(spec.n, spec.k)) : py::tuple(py::make_tuple(spec.n));
-    result.append(type(spec.name, tensor_role_name(spec.role), shape));
-  }
-  return result;
-}
-
 // ---- Model
-// ---------------------------------------------------------------------------------------
 
 // (format, data, scale | None, scale kind) as a view; contiguity and dtypes are checked here, sizes
 // and names by build_weights.
@@ -231,7 +125,6 @@ class PyModel {
 };
 
 // ---- Session
-// -------------------------------------------------------------------------------------
 
 KvType kv_type_by_name(const std::string& name) {
   constexpr const char* kNames[] = {"f32", "f16"};
@@ -341,80 +234,10 @@ py::array_t<float> forward_batch(const std::vector<PySession*>& sessions,
   return out;
 }
 
-// ---- sampling
-// ------------------------------------------------------------------------------------
-
-struct SamplerCall {  // checked arguments of Sampler's methods
-  SamplerCall(const py::object& logits_value, const py::object& context_value)
-      : logits(require_array<float>(logits_value, "sampler", "logits", 1)),
-        context(require_array<std::int32_t>(context_value, "sampler", "context", 1)) {
-    check_arg(logits.size() > 0, "sampler", "expected logits, got none");
-    for (py::ssize_t i = 0; i < context.size(); ++i)
-      check_arg(context.at(i) >= 0 && context.at(i) < logits.size(), "sampler",
-                "expected context ids in [0, ", logits.size(), "), got ", context.at(i));
-  }
-  py::array_t<float> logits;
-  py::array_t<std::int32_t> context;
-};
-
-py::array_t<float> log_softmax_rows(const py::object& logits_value, const py::object& ids_value) {
-  const auto logits = require_array<float>(logits_value, "log_softmax_at", "logits", 2);
-  const auto ids = require_array<std::int32_t>(ids_value, "log_softmax_at", "ids", 1);
-  require_shape(ids, "log_softmax_at", "ids", {logits.shape(0)});
-  const int64_t rows = logits.shape(0), vocab = logits.shape(1);
-  for (int64_t t = 0; t < rows; ++t)
-    check_arg(ids.at(t) >= 0 && ids.at(t) < vocab, "log_softmax_at", "expected ids in [0, ", vocab,
-              "), got ", ids.at(t));
-  auto out = new_array<float>({rows});
-  const float* from = logits.data();
-  const std::int32_t* id = ids.data();
-  float* to = out.mutable_data();
-  py::gil_scoped_release unlocked;
-  for (int64_t t = 0; t < rows; ++t) to[t] = log_softmax_at(from + t * vocab, vocab, id[t]);
-  return out;
-}
-
-void bind_sampler(py::module_& m) {
-  py::class_<Sampler>(m, "Sampler")
-      .def(py::init([](bool do_sample, float temperature, int64_t top_k, float top_p, float min_p,
-                       float repetition_penalty, int64_t no_repeat_ngram_size, std::uint64_t seed) {
-             return std::make_unique<Sampler>(SamplerParams{do_sample, temperature, top_k, top_p,
-                                                            min_p, repetition_penalty,
-                                                            no_repeat_ngram_size, seed});
-           }),
-           py::kw_only(), py::arg("do_sample") = false, py::arg("temperature") = 1.0f,
-           py::arg("top_k") = 0, py::arg("top_p") = 1.0f, py::arg("min_p") = 0.0f,
-           py::arg("repetition_penalty") = 1.0f, py::arg("no_repeat_ngram_size") = 0,
-           py::arg("seed") = 0)
-      .def(
-          "probabilities",
-          [](const Sampler& sampler, const py::object& logits, const py::object& context) {
-            const SamplerCall call(logits, context);
-            const std::vector<float> p = sampler.probabilities(
-                call.logits.data(), call.logits.size(), call.context.data(), call.context.size());
-            return py::array_t<float>(static_cast<py::ssize_t>(p.size()), p.data());
-          },
-          py::arg("logits"), py::arg("context"))
-      .def(
-          "sample",
-          [](Sampler& sampler, const py::object& logits, const py::object& context) {
-            const SamplerCall call(logits, context);
-            const float* scores = call.logits.data();
-            const int64_t vocab = call.logits.size();
-            const std::int32_t id =
-                sampler.sample(scores, vocab, call.context.data(), call.context.size());
-            return py::make_tuple(id, log_softmax_at(scores, vocab, id));
-          },
-          py::arg("logits"), py::arg("context"));
-  m.def("log_softmax_at", &log_softmax_rows, py::arg("logits"), py::arg("ids"));
-}
-
 }  // namespace
 
 void bind_engine(py::module_& m) {
   m.attr("KEY_BLOCK") = kKeyBlock;
-  m.def("config_fields", &config_fields);
-  m.def("tensor_specs", &tensor_specs_list, py::arg("config"));
   m.attr("PackedTensor") = py::module_::import("collections")
                                .attr("namedtuple")("PackedTensor", "format data scale scale_kind");
 
@@ -444,7 +267,6 @@ void bind_engine(py::module_& m) {
       .def("import_kv", &PySession::import_kv, py::arg("k"), py::arg("v"));
   m.def("forward_batch", &forward_batch, py::arg("sessions"), py::arg("token_ids"),
         py::arg("logits") = "last");
-  bind_sampler(m);
 }
 
 }  // namespace bitnet

@@ -6,5 +6,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = BITNET_VERSION;
   bitnet::bind_packing(m);
   bitnet::bind_kernels(m);
+  bitnet::bind_config(m);
   bitnet::bind_engine(m);
+  bitnet::bind_sampler(m);
 }

@@ -97,7 +97,7 @@ class Kernels:
         k: int,
         x: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """x [T, K] times a stored weight [N, K] -> [T, N]; int8 activations where the format asks."""
+        """x [T, K] times a stored weight [N, K] -> [T, N]; int8 activations if the format asks."""
 
     def rms_norm(
         self, x: NDArray[np.float32], weight: NDArray[np.float32], eps: float

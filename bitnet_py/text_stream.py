@@ -22,7 +22,8 @@ class TextStream:
     """Turns ids into text as they come.
 
     The pieces together are what the tokenizer makes of the prompt with all ids behind it, less the
-    prompt's own text.
+    prompt's own text. (Of bytes that are not UTF-8 decoders make U+FFFD, one per byte or one per
+    run; there the pieces may have fewer.)
 
     Attributes:
         stopped: whether a stop string was found; it and the text behind it are left out.

@@ -95,7 +95,7 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     special_tokens |= _named_tokens(config)
     backend: Backend
     if (folder / "tokenizer.json").is_file():
-        backend = FastBackend(folder / "tokenizer.json", config, special_tokens)
+        backend = FastBackend(folder / "tokenizer.json")
     elif (folder / "tokenizer.model").is_file():
         added = _added_tokens(config) | _read_optional(folder / "added_tokens.json")
         sentencepiece = SentencePieceBackend(folder / "tokenizer.model", config, added)
@@ -114,11 +114,9 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
 
 
 class FastBackend:
-    """A tokenizer.json, through the library `tokenizers`."""
+    """A tokenizer.json, through the library `tokenizers`; its own template adds BOS and EOS."""
 
-    def __init__(
-        self, path: Path, config: Mapping[str, Any], special_tokens: Mapping[str, str]
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         """Reads the file.
 
         Raises:
@@ -133,8 +131,6 @@ class FastBackend:
             raise FormatError(message) from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        if "add_bos_token" in config or "add_eos_token" in config:
-            self._set_template(config, special_tokens)
         self.vocab_size: int = self._tokenizer.get_vocab_size()
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
@@ -157,20 +153,6 @@ class FastBackend:
         """See `Tokenizer.id_to_token`."""
         token: str | None = self._tokenizer.id_to_token(token_id)
         return token
-
-    def _set_template(self, config: Mapping[str, Any], special_tokens: Mapping[str, str]) -> None:
-        """Explicit add_bos_token and add_eos_token replace the file's own template."""
-        from tokenizers.processors import TemplateProcessing
-
-        bos, eos = (
-            special_tokens.get(name) if config.get(f"add_{name}") else None
-            for name in ("bos_token", "eos_token")
-        )
-        around = [token for token in (bos, eos) if token is not None]
-        self._tokenizer.post_processor = TemplateProcessing(
-            single=[token for token in (bos, "$A", eos) if token is not None],
-            special_tokens=[(token, self._tokenizer.token_to_id(token)) for token in around],
-        )
 
 
 class SentencePieceBackend:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors import serialize_file
 
 from bitnet_py import _core
 from bitnet_py.model import Model
@@ -113,9 +113,9 @@ def write_folder(
     """A packed folder of these tensors, one rule for each packed one."""
     arrays, rules = {}, []
     for name, tensor in tensors.items():
-        arrays[name] = tensor.data
+        arrays[name] = as_entry(tensor.data, "bfloat16" if tensor.format == "bf16" else None)
         if tensor.scale is not None:
-            arrays[f"{name}_scale"] = tensor.scale
+            arrays[f"{name}_scale"] = as_entry(tensor.scale)
             rule = {"pattern": name, "format": tensor.format, "scale": tensor.scale_kind}
             rules.append(rule)
     block = {
@@ -127,5 +127,10 @@ def write_folder(
     config = {"model_type": "llama", "quantization_config": block}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    save_file(arrays, folder / "model.safetensors")
+    serialize_file(arrays, folder / "model.safetensors")
     return folder
+
+
+def as_entry(array: np.ndarray, dtype: str | None = None) -> dict[str, Any]:
+    """An array as the safetensors library takes it when numpy has no name for its type."""
+    return {"dtype": dtype or str(array.dtype), "shape": array.shape, "data": array.tobytes()}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import serialize_file
 
 from bitnet_py import _core
 from bitnet_py.model import Model
@@ -113,9 +112,9 @@ def write_folder(
     """A packed folder of these tensors, one rule for each packed one."""
     arrays, rules = {}, []
     for name, tensor in tensors.items():
-        arrays[name] = as_entry(tensor.data, "bfloat16" if tensor.format == "bf16" else None)
+        arrays[name] = (tensor.data, "BF16" if tensor.format == "bf16" else None)
         if tensor.scale is not None:
-            arrays[f"{name}_scale"] = as_entry(tensor.scale)
+            arrays[f"{name}_scale"] = (tensor.scale, None)
             rule = {"pattern": name, "format": tensor.format, "scale": tensor.scale_kind}
             rules.append(rule)
     block = {
@@ -127,10 +126,19 @@ def write_folder(
     config = {"model_type": "llama", "quantization_config": block}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    serialize_file(arrays, folder / "model.safetensors")
+    write_safetensors(folder / "model.safetensors", arrays)
     return folder
 
 
-def as_entry(array: np.ndarray, dtype: str | None = None) -> dict[str, Any]:
-    """An array as the safetensors library takes it when numpy has no name for its type."""
-    return {"dtype": dtype or str(array.dtype), "shape": array.shape, "data": array.tobytes()}
+def write_safetensors(path: Path, arrays: Mapping[str, tuple[np.ndarray, str | None]]) -> None:
+    """Arrays with the name of their type, where numpy has none for it."""
+    names = {"float32": "F32", "float16": "F16", "uint8": "U8"}
+    header, data = {}, b""
+    for name, (array, dtype) in arrays.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        dtype = dtype or names[str(array.dtype)]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": offsets}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)

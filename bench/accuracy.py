@@ -35,6 +35,7 @@ TERNARY_TOLERANCE: Final = 2e-4
 DENSE_TOLERANCE: Final = 1e-4
 STANDARD_ERRORS: Final = 4
 LEAST_AGREEMENT: Final = 0.99  # of the token ranked first
+NONSENSE_AGREEMENT: Final = 0.98  # of a model that was not trained to be ternary: many near ties
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,20 @@ CASES: Final = (
     Case("bitllama1M", "ternary2, f32 head", "auto", "f32"),
     Case("bitllama1M", "ternary2, int8 head", "auto"),
     Case("bitllama1M", "ternary2, int8 head, f16 KV", "auto", kv_dtype="f16", least_agreement=0),
-    Case("stories260K", "absmean ternary2, int8 head", "absmean", absmean=True),
-    Case("babyllama361", "absmean ternary2, int8 head", "absmean", absmean=True),
+    Case(
+        "stories260K",
+        "absmean ternary2, int8 head",
+        "absmean",
+        absmean=True,
+        least_agreement=NONSENSE_AGREEMENT,
+    ),
+    Case(
+        "babyllama361",
+        "absmean ternary2, int8 head",
+        "absmean",
+        absmean=True,
+        least_agreement=NONSENSE_AGREEMENT,
+    ),
 )
 
 
@@ -117,18 +130,50 @@ def prove(report: Report, case: Case, text: str, segments: int | None, packed: P
         value=0.0,
         unit="",
     )
-    published = PUBLISHED.get((case.checkpoint, segments))
-    if published is not None and case.head is not None:
-        _compare_published(report, blank, ours, published, case.tolerance)
-    else:
-        report.add(_of_phase(blank, "bits per byte", ours.bits_per_byte))
     try:
         theirs = evaluate_source(source, case.absmean, case.head is None, text)
     except ImportError as error:
         report.add(_of_phase(blank, "perplexity", ours.perplexity))
         report.skip(f"{name} transformers", str(error))
-        return
-    _compare_transformers(report, case, blank, ours, theirs)
+    else:
+        compare_transformers(report, case, blank, ours, theirs)
+    report.add(replace(_of_phase(blank, "predicted", ours.tokens), unit="tokens"))
+    published = PUBLISHED.get((case.checkpoint, segments))
+    if published is not None and case.head is not None:
+        compare_published(report, blank, ours, published, case.tolerance)
+    else:
+        report.add(_of_phase(blank, "bits per byte", ours.bits_per_byte))
+
+
+def compare_published(
+    report: Report, blank: Row, ours: Evaluation, published: Published, tolerance: float
+) -> None:
+    """Our figures must round to those, within the tolerance."""
+    for phase, value, figure, last_digit in (
+        ("published perplexity", ours.perplexity, published.perplexity, 1e-3),
+        ("bits per byte", ours.bits_per_byte, published.bits_per_byte, _last_digit(published)),
+    ):
+        row = _of_phase(blank, phase, value)
+        row = replace(row, reference="the published figure", ratio=value / figure)
+        allowed = last_digit / 2 + tolerance * figure
+        report.check(row, abs(value - figure) <= allowed, f"{figure} +- {allowed:.2g}")
+
+
+def compare_transformers(
+    report: Report, case: Case, blank: Row, ours: Evaluation, theirs: Evaluation
+) -> None:
+    """Our perplexity must be theirs, and the same token must come first in most places."""
+    ratio = ours.perplexity / theirs.perplexity
+    standard_error = float(np.std(ours.nll - theirs.nll)) / len(ours.nll) ** 0.5
+    allowed = case.tolerance + STANDARD_ERRORS * standard_error
+    row = _of_phase(blank, "perplexity", ours.perplexity)
+    row = replace(row, reference="transformers", ratio=ratio)
+    report.check(row, abs(ratio - 1) <= allowed, f"{theirs.perplexity:.6g} +- {allowed:.1e} of it")
+    agreement = float(np.mean(ours.argmax == theirs.argmax))
+    row = replace(_of_phase(blank, "same token first", 100 * agreement), unit="%")
+    least = case.least_agreement
+    least -= STANDARD_ERRORS * (least * (1 - least) / len(ours.argmax)) ** 0.5
+    report.check(row, agreement >= least, f"at least {least:.2%}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,38 +194,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MissingData as reason:
         report.skip("accuracy", str(reason))
     return report.exit_code()
-
-
-def _compare_published(
-    report: Report, blank: Row, ours: Evaluation, published: Published, tolerance: float
-) -> None:
-    """Our figures must round to those, within the tolerance."""
-    for phase, value, figure, last_digit in (
-        ("published perplexity", ours.perplexity, published.perplexity, 1e-3),
-        ("bits per byte", ours.bits_per_byte, published.bits_per_byte, _last_digit(published)),
-    ):
-        row = _of_phase(blank, phase, value)
-        row = replace(row, reference="the published figure", ratio=value / figure)
-        allowed = last_digit / 2 + tolerance * figure
-        report.check(row, abs(value - figure) <= allowed, f"{figure} +- {allowed:.2g}")
-
-
-def _compare_transformers(
-    report: Report, case: Case, blank: Row, ours: Evaluation, theirs: Evaluation
-) -> None:
-    """Our perplexity must be theirs, and the same token must come first in most places."""
-    ratio = ours.perplexity / theirs.perplexity
-    standard_error = float(np.std(ours.nll - theirs.nll)) / len(ours.nll) ** 0.5
-    allowed = case.tolerance + STANDARD_ERRORS * standard_error
-    row = _of_phase(blank, "perplexity", ours.perplexity)
-    row = replace(row, reference="transformers", ratio=ratio)
-    report.check(row, abs(ratio - 1) <= allowed, f"{theirs.perplexity:.6g} +- {allowed:.1e} of it")
-    agreement = float(np.mean(ours.argmax == theirs.argmax))
-    row = replace(_of_phase(blank, "same token first", 100 * agreement), unit="%")
-    least = case.least_agreement
-    least -= STANDARD_ERRORS * (least * (1 - least) / len(ours.argmax)) ** 0.5
-    report.check(row, agreement >= least, f"at least {least:.2%}")
-    report.add(replace(_of_phase(blank, "tokens", ours.tokens), unit="tokens"))
 
 
 def _of_phase(blank: Row, phase: str, value: float) -> Row:

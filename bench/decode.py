@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +96,7 @@ def measure_phase(
     contenders = [Contender(OURS, lambda: engine.tokens_per_s(phase))]
     for peer in peers:
         name = str(peer.ready["engine"])
-        contenders.append(Contender(name, lambda peer=peer, name=name: ask(peer, name)))
+        contenders.append(Contender(name, partial(ask, peer, name)))
     samples = interleave(contenders, rounds=rounds, settle_s=SETTLE_S)
 
     def add(name: str, weights: str, taken: Samples, other: str | None) -> None:
@@ -118,7 +119,9 @@ def measure_phase(
             )
         )
 
-    for other in list(answers) or [None]:
+    if not answers:
+        add(OURS, "ternary2", samples[OURS], None)
+    for other in answers:
         add(OURS, "ternary2", samples[OURS], other)
     for name, answer in answers.items():
         add(name, str(answer["format"]), samples[name], None)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,11 @@ def load_seconds(folder: str, validate: bool, threads: int) -> float:
     return seconds
 
 
+def process_seconds(arguments: Sequence[str]) -> float:
+    """How long a Python with these arguments lives."""
+    return run_fresh([sys.executable, *arguments]).seconds
+
+
 def measure_processes(report: Report, folder: Path | None, rounds: int) -> None:
     """Whole processes from start to exit: the imports, and a first token where a model is there."""
     commands = {name: ["-c", code] for name, code in PROCESSES.items()}
@@ -55,8 +61,7 @@ def measure_processes(report: Report, folder: Path | None, rounds: int) -> None:
         arguments = ["generate", str(folder), "-p", "Once upon a time", "--max-new-tokens", "1"]
         commands["bitnet generate, one token"] = ["-c", CLI, *arguments]
     contenders = [
-        Contender(name, lambda command=command: run_fresh([sys.executable, *command]).seconds)
-        for name, command in commands.items()
+        Contender(name, partial(process_seconds, command)) for name, command in commands.items()
     ]
     for name, samples in interleave(contenders, rounds=rounds).items():
         row = _row(name, CHECKPOINT if "token" in name else "", samples)
@@ -96,11 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = Report("startup", args.json, argv)
 
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-        checkpoint: Path | None = Path(scratch) / CHECKPOINT
+        checkpoint: Path | None = None
         try:
-            convert(checkpoint_folder(CHECKPOINT), checkpoint)
+            source = checkpoint_folder(CHECKPOINT)
+            checkpoint = Path(scratch) / CHECKPOINT
+            convert(source, checkpoint)
         except MissingData as reason:
-            checkpoint = None
             report.skip("bitnet generate, one token", str(reason))
         measure_processes(report, checkpoint, args.rounds)
         folder = Path(scratch) / args.shape

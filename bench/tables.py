@@ -55,7 +55,7 @@ TABLES: Mapping[str, Table] = {
         only={"threads": (2,), "shape": ("6912x2560",)},
     ),
     "decode": Table("decode", MODEL),
-    "memory": Table("memory", ("shape", "format"), digits=4),
+    "memory": Table("memory", ("shape",), digits=4),
     "startup": Table("startup", ("name",), columns=None),
     "accuracy": Table("accuracy", ("shape", "format"), digits=5),
 }
@@ -164,7 +164,8 @@ def _is_wanted(row: ResultRow, only: Mapping[str, Sequence[Any]]) -> bool:
 def _cell(row: ResultRow | None, with_unit: bool, digits: int) -> str:
     if row is None:
         return ""
-    text = _number(row["value"], digits)
+    value = row["value"]
+    text = f"{value:.0f}" if row["unit"] == "tokens" else _number(value, digits)
     if with_unit and row["unit"]:
         text += f" {row['unit']}"
     if row.get("ratio") is not None:

@@ -12,11 +12,13 @@ import pytest
 
 from bitnet_py import _core, load
 from bitnet_py.checkpoint import read_checkpoint
+from bitnet_py.evaluate import Evaluation
 
 # Behind all else, so that bitnet_py is the installed one.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from bench import accuracy, decode, memory, shapes, tables
+import bench.__main__ as bench_main
+from bench import accuracy, decode, memory, shapes, startup, tables
 from bench.fresh_process import call_fresh, run_fresh
 from bench.harness import Contender, Samples, interleave, median_ratio
 from bench.peer_worker import PeerError, PeerWorker
@@ -158,6 +160,11 @@ def test_mixed_units_stand_in_the_cells() -> None:
     ]
 
 
+def test_counts_have_no_decimals() -> None:
+    rows = [vars(row(unit="tokens", value=212331.0))]
+    assert tables.markdown_table(tables.TABLES["accuracy"], rows).endswith("| 212331 |\n")
+
+
 def test_check_finds_a_stale_table_and_rewriting_mends_it(results: Path, tmp_path: Path) -> None:
     document = tmp_path / "README.md"
     document.write_text("head\n<!-- table: decode -->\nold\n<!-- end -->\ntail\n")
@@ -177,6 +184,7 @@ def test_a_block_of_no_known_table_is_refused(results: Path) -> None:
         tables.rewrite("<!-- table: decoed -->\n<!-- end -->", results)
 
 
+@pytest.mark.skipif(not tables.RESULTS.is_dir(), reason="this copy has no bench/results")
 def test_the_tables_of_the_checkout_are_not_stale() -> None:
     assert tables.update(tables.DOCUMENTS, tables.RESULTS, check=True) == []
 
@@ -331,6 +339,51 @@ def test_memory_holds_its_claim_at_a_tiny_size(
     assert content["rows"][0]["reference"] == "packed bytes + KV cache + 60 MB"
     assert content["rows"][0]["ratio"] < 1
     assert {skip["reason"] for skip in content["skipped"]} == {"BITNET_TEST_DATA is not set"}
+
+
+def test_startup_at_a_tiny_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BITNET_TEST_DATA", raising=False)
+    path = tmp_path / "startup.json"
+    options = ["--shape", "tiny", "--rounds", "1", "--json", str(path)]
+    assert startup.main(options) == 0
+    rows = {r["name"]: r["value"] for r in json.loads(path.read_text())["rows"]}
+    assert len(rows) == 5
+    assert rows[startup.EMPTY] < rows[startup.IMPORT] < startup.IMPORT_LIMIT_S
+
+
+def test_a_published_figure_is_met_to_its_last_digit() -> None:
+    none = np.empty(0)
+    for perplexity, bits, failures in ((4.1574, 1.00754, 0), (4.16, 1.0077, 2)):
+        report = Report("accuracy", None, [])
+        ours = Evaluation(perplexity, bits, 1, none, none)
+        published = accuracy.Published(4.157, 1.0075)
+        accuracy.compare_published(report, row(), ours, published, tolerance=1e-5)
+        assert len(report.failures) == failures
+        assert report.rows[0].ratio == perplexity / 4.157
+
+
+@pytest.mark.parametrize(("shift", "failures"), [(0.0, 0), (0.01, 1)])
+def test_a_shift_beyond_chance_is_found(shift: float, failures: int) -> None:
+    """Differences that favour no side pass, however large; a small one that always does fails."""
+    noise = np.tile(np.float32([0.02, -0.02]), 5000)
+    nll = np.linspace(0, 3, len(noise), dtype=np.float32)
+    best = np.arange(len(nll), dtype=np.int32)
+
+    def evaluation(values: np.ndarray) -> Evaluation:
+        return Evaluation(math.exp(values.mean(dtype=float)), 1.0, len(values), values, best)
+
+    report = Report("accuracy", None, [])
+    accuracy.compare_transformers(
+        report, accuracy.CASES[2], row(), evaluation(nll + noise + shift), evaluation(nll)
+    )
+    assert len(report.failures) == failures
+
+
+def test_numbers_of_a_quick_run_are_not_results() -> None:
+    with pytest.raises(SystemExit):
+        bench_main.main(["--quick"])
+    command = bench_main.command_line("decode", Path("r"), quick=True, peer_python="python9")
+    assert command[-4:] == ["--peer-python", "python9", "--json", str(Path("r", "decode.json"))]
 
 
 @pytest.mark.skipif(not os.environ.get("BITNET_TEST_DATA"), reason="BITNET_TEST_DATA is not set")

@@ -71,7 +71,7 @@ def render(table: Table, results: Path = RESULTS) -> str:
         content = json.loads(path.read_text())
         rows = [row for row in content["rows"] if _is_wanted(row, table.only)]
         if rows:
-            parts.append(markdown_table(table, rows) + "\n" + caption(content["header"], rows))
+            parts.append(markdown_table(table, rows) + caption(content["header"], rows))
     return "\n".join(parts) or NONE_YET
 
 

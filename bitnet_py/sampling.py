@@ -94,6 +94,7 @@ class GenerationConfig:
             "strings, none of them empty",
             lambda stops: _is_list(stops) and all(isinstance(stop, str) and stop for stop in stops),
         )
+        object.__setattr__(self, "stop_strings", tuple(self.stop_strings))
         if self.temperature == 0:
             object.__setattr__(self, "do_sample", False)
         if self.num_return_sequences > 1 and not self.do_sample:

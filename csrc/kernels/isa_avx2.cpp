@@ -48,6 +48,17 @@ struct Ternary2 : OneTile {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, acts));
   }
   static Avx2::I flush(Sum sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+
+  // Fields 1 and 3 stay in place as 4 * code: two shifts fewer per tile, for a flush every 16 steps
+  // of at most 2 * 8 * 128.
+  static constexpr std::int64_t kGemvSteps = 16;
+  static Vec gemv_vec(Tiles codes, int v) {
+    const __m256i low = v < 2 ? codes : _mm256_srli_epi16(codes, 4);
+    return _mm256_and_si256(low, _mm256_set1_epi8(v % 2 == 0 ? 3 : 12));
+  }
+  static Avx2::I gemv_flush(Sum sum, int v) {
+    return v % 2 == 0 ? flush(sum) : _mm256_srai_epi32(flush(sum), 2);
+  }
 };
 
 // int8 x int8 as |a| * (w with the sign of a): a may be -128, whose magnitude fits the unsigned
@@ -68,6 +79,10 @@ struct Int8 : OneTile {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   static Avx2::I flush(Sum sum) { return sum; }
+
+  static constexpr std::int64_t kGemvSteps = kMaxSteps;
+  static Vec gemv_vec(Tiles codes, int v) { return vec(codes, v); }
+  static Avx2::I gemv_flush(Sum sum, int) { return flush(sum); }
 };
 
 #if defined(__GNUC__)

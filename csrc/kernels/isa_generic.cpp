@@ -174,7 +174,7 @@ struct Ternary2 : OneTile {
     std::int16_t at[32];
   };
   static constexpr int kVecs = 4, kOffset = 0;
-  static constexpr std::int64_t kMaxSteps = 255;  // of at most 128 each
+  static constexpr std::int64_t kMaxSteps = 254;  // of at most 128 each; even
 
   static Vec vec(const Tiles& tiles, int v) {
     Vec codes;
@@ -192,6 +192,10 @@ struct Ternary2 : OneTile {
     return sum;
   }
   static Generic::I flush(const Sum& sum) { return add_columns(sum.at); }
+
+  static constexpr std::int64_t kGemvSteps = kMaxSteps;
+  static Vec gemv_vec(const Tiles& tiles, int v) { return vec(tiles, v); }
+  static Generic::I gemv_flush(const Sum& sum, int) { return flush(sum); }
 };
 
 struct Int8 : OneTile {
@@ -208,6 +212,10 @@ struct Int8 : OneTile {
     return sum;
   }
   static Generic::I flush(const Sum& sum) { return add_columns(sum.at); }
+
+  static constexpr std::int64_t kGemvSteps = kMaxSteps;
+  static Vec gemv_vec(const Tiles& tiles, int v) { return vec(tiles, v); }
+  static Generic::I gemv_flush(const Sum& sum, int) { return flush(sum); }
 };
 
 }  // namespace

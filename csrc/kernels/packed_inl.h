@@ -15,6 +15,10 @@
 //   load(const uint8*) -> Tiles;  vec(Tiles, v) -> Vec;  load_vec, store_vec
 //   acts(const int8*) -> Acts  4 * kTiles activations, for every row
 //   zero() -> Sum;  add_products(Sum, Vec, Acts) -> Sum;  flush(Sum) -> S::I, the sums of 8 rows
+//   gemv_vec(Tiles, v), gemv_flush(Sum, v), kGemvSteps
+//                              the same for codes that meet few activations: they may stay where
+//                              they are in their byte, times a power of 4, which the flush takes
+//                              out again
 #pragma once
 
 #include "kernels/kernel_table.h"
@@ -155,20 +159,24 @@ void gemv_panel(const std::uint8_t* tiles, std::int64_t count, const std::int8_t
     typename S::I total[kTokens][W::kVecs];
     each_sum([&](auto t, auto v) { total[t][v] = S::set_int(0); });
     for (std::int64_t tile = first; tile < last;) {
-      const std::int64_t stop = smaller(tile + W::kMaxSteps * W::kTiles, last);
+      const std::int64_t stop = smaller(tile + W::kGemvSteps * W::kTiles, last);
       typename W::Sum sum[kTokens][W::kVecs];
       each_sum([&](auto t, auto v) { sum[t][v] = W::zero(); });
-      for (; tile < stop; tile += W::kTiles) {
+      for (; tile < stop; tile += 2) {  // a cache line; K is padded to it
         S::prefetch(tiles + tile * kTileBytes + kAhead);
-        const auto codes = W::load(tiles + tile * kTileBytes);
-        typename W::Acts acts[kTokens];
-        repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + tile * kTileColumns); });
-        repeat<W::kVecs>([&](auto v) {
-          const auto vec = W::vec(codes, v);
-          repeat<kTokens>([&](auto t) { sum[t][v] = W::add_products(sum[t][v], vec, acts[t]); });
+        repeat<2 / W::kTiles>([&](auto step) {
+          const std::int64_t at = tile + step;
+          const auto codes = W::load(tiles + at * kTileBytes);
+          typename W::Acts acts[kTokens];
+          repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + at * kTileColumns); });
+          repeat<W::kVecs>([&](auto v) {
+            const auto vec = W::gemv_vec(codes, v);
+            repeat<kTokens>([&](auto t) { sum[t][v] = W::add_products(sum[t][v], vec, acts[t]); });
+          });
         });
       }
-      each_sum([&](auto t, auto v) { total[t][v] = S::add(total[t][v], W::flush(sum[t][v])); });
+      each_sum(
+          [&](auto t, auto v) { total[t][v] = S::add(total[t][v], W::gemv_flush(sum[t][v], v)); });
     }
     each_sum([&](auto t, auto v) { S::store(out[t] + v * kVecRows, total[t][v]); });
     sink.end_part(group);

@@ -73,15 +73,19 @@ def test_config(tmp_path: Path, fields: dict, match: str) -> None:
     refused(tmp_path, source, match)
 
 
-def spoil(name: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Callable:
+def spoil(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
     def spoiled(tensors: dict[str, torch.Tensor]) -> None:
-        changed = change(tensors[name].clone())
-        if changed is None:
-            del tensors[name]
-        else:
-            tensors[name] = changed
+        tensors[name] = change(tensors[name].clone())
 
     return spoiled
+
+
+def without(name: str) -> Callable:
+    return lambda tensors: tensors.pop(name)
+
+
+def replaced_by(name: str, tensor: torch.Tensor) -> Callable:
+    return lambda tensors: tensors.update({name: tensor})
 
 
 def with_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -96,8 +100,8 @@ def with_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (spoil(LINEAR, lambda t: None), rf"the tensor {LINEAR} is missing"),
-        (spoil(NORM, lambda t: None), rf"the tensor {NORM} is missing"),
+        (without(LINEAR), rf"the tensor {LINEAR} is missing"),
+        (without(NORM), rf"the tensor {NORM} is missing"),
         (spoil(LINEAR, with_value(float("nan"))), rf"{LINEAR}: nan at row 135, column 47"),
         (spoil(LINEAR, with_value(float("-inf"))), rf"{LINEAR}: -inf at row 135, column 47"),
         (spoil(NORM, with_value(float("nan"))), rf"{NORM}: nan among its values"),
@@ -107,9 +111,7 @@ def with_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
         (spoil(LINEAR, lambda t: t.double()), rf"{LINEAR}: dtype F64; expected one of F32"),
         (spoil(LINEAR, lambda t: t.byte()), rf"{LINEAR}: it is packed \(U8\), but"),
         (
-            lambda tensors: tensors.update(
-                {"model.layers.0.self_attn.q_norm.weight": torch.ones(8)}
-            ),
+            replaced_by("model.layers.0.self_attn.q_norm.weight", torch.ones(8)),
             r"no rule uses the tensor model\.layers\.0\.self_attn\.q_norm\.weight",
         ),
     ],
@@ -145,12 +147,12 @@ def packed_llama() -> dict[str, torch.Tensor]:
         (spoil(SCALE, with_value(float("inf"))), rf"{SCALE}: .* got inf"),
         (spoil(SCALE, with_value(1e-45)), rf"{SCALE}: the scale .* has no finite inverse"),
         (spoil(SCALE, lambda t: t.repeat(2)), rf"{SCALE}: expected one number, got shape \[2\]"),
-        (spoil(SCALE, lambda t: None), rf"the tensor {SCALE} is missing"),
+        (without(SCALE), rf"the tensor {SCALE} is missing"),
         (
             spoil(LINEAR, lambda t: t[:-1].clone()),
             rf"{LINEAR}: expected shape \[34, 48\] \(packed \[136, 48\]\) .* got \[33, 48\]",
         ),
-        (spoil(LINEAR, lambda t: torch.zeros(136, 48)), rf"{LINEAR}: expected packed U8 weights"),
+        (replaced_by(LINEAR, torch.zeros(136, 48)), rf"{LINEAR}: expected packed U8 weights"),
         (spoil("lm_head.weight", lambda t: t.byte()), r"lm_head\.weight: it is packed \(U8\)"),
     ],
 )

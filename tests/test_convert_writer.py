@@ -2,6 +2,7 @@
 
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_layout(tmp_path: Path, n_entries: int) -> None:
     header.pop("__metadata__")
     offsets = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     assert offsets[0][0] == 0
-    assert all(one[1] == two[0] for one, two in zip(offsets, offsets[1:], strict=False))
+    assert all(one[1] == two[0] for one, two in pairwise(offsets))
     assert begin + offsets[-1][1] == path.stat().st_size
     itemsize = {"U8": 1, "F16": 2, "F32": 4}
     for entry in header.values():

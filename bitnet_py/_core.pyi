@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: Final[str]
+__compiler__: Final[str]
 GROUP_SIZE: Final[int]
 KEY_BLOCK: Final[int]
 

@@ -4,6 +4,7 @@
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled engine of bitnet_py; see _core.pyi.";
   m.attr("__version__") = BITNET_VERSION;
+  m.attr("__compiler__") = BITNET_COMPILER;
   bitnet::bind_packing(m);
   bitnet::bind_kernels(m);
   bitnet::bind_config(m);

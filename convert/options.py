@@ -50,7 +50,7 @@ class ConvertOptions:
         if self.shard_bytes < 1:
             message = f"[convert] expected a positive shard size, got {self.shard_bytes}"
             raise ValueError(message)
-        check_patterns(self.modules_to_not_convert, "[convert]")
+        check_patterns(self.modules_to_not_convert)
 
     @property
     def chosen_method(self) -> Method:

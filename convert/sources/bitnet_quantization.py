@@ -69,7 +69,10 @@ def read_quantization(config: ConfigReader) -> BitNetQuantization | None:
         refuse(block.where, "use_rms_norm (a norm in front of every linear) is not supported")
     dense = block.strings("modules_to_not_convert")
     if dense is not None:
-        check_patterns(dense, block.where)
+        try:
+            check_patterns(dense)
+        except ValueError as error:
+            refuse(block.where, str(error))
     is_auto = linear_class == "autobitlinear"
     return BitNetQuantization(
         has_inverse_scales=not is_auto,

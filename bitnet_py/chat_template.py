@@ -142,19 +142,18 @@ def load_chat_template(
     paths = {"default": default} if default.is_file() else {}
     paths |= {path.stem: path for path in sorted(others.glob("*.jinja"))}
     if paths:
-        texts = {name: _read_text(path) for name, path in paths.items()}
-        return ChatTemplate(texts, special_tokens, str(default if default.is_file() else others))
+        read = {name: _read_text(path) for name, path in paths.items()}
+        return ChatTemplate(read, special_tokens, str(default if default.is_file() else others))
 
     path = folder / "tokenizer_config.json"
     value = read_json_object(path).get("chat_template") if path.is_file() else None
     if value is None:
         return None
+    texts: dict[Any, Any] = {"default": value}
     if isinstance(value, list):
-        value = {
-            entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)
-        }
-    texts = value if isinstance(value, dict) else {"default": value}
-    if not all(isinstance(text, str) for pair in texts.items() for text in pair):
+        entries = [entry if isinstance(entry, dict) else {} for entry in value]
+        texts = {entry.get("name"): entry.get("template") for entry in entries}
+    if not texts or not all(isinstance(part, str) for pair in texts.items() for part in pair):
         message = f"{path}: chat_template must be a text, or a list of objects with name, template"
         raise FormatError(message)
     return ChatTemplate(texts, special_tokens, f"{path}: chat_template")

@@ -35,7 +35,7 @@ RENDER_SECONDS: Final = 2.0  # real conversations take milliseconds
 MAX_SIZE: Final = 1 << 24  # of one value, or of the output: characters, an element counts as many
 ELEMENT_SIZE: Final = 128
 MAX_PRODUCT: Final = 1 << 26  # of two sizes, where an operation may multiply them
-MAX_INTEGER_BITS: Final = 1 << 15
+MAX_INTEGER_BITS: Final = 1 << 13  # below the 4300 digits that Python prints
 MAX_ARGUMENT: Final = MAX_RANGE  # of integers: widths, counts, precisions
 
 # Methods that make much of little in ways that no gate measures, or bytes, which no template needs.

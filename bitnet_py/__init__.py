@@ -11,11 +11,22 @@ from bitnet_py.errors import FormatError
 if TYPE_CHECKING:
     from bitnet_py import convert, ops
     from bitnet_py._core import __version__
+    from bitnet_py.demo import DEMO_CHECKPOINT
     from bitnet_py.model import Model, generate, load
 
-__all__ = ["FormatError", "Model", "__version__", "convert", "generate", "load", "ops"]
+__all__ = [
+    "DEMO_CHECKPOINT",
+    "FormatError",
+    "Model",
+    "__version__",
+    "convert",
+    "generate",
+    "load",
+    "ops",
+]
 
 _HOME = {  # name -> the module that has it; a module that is its own name is a submodule
+    "DEMO_CHECKPOINT": "bitnet_py.demo",
     "Model": "bitnet_py.model",
     "__version__": "bitnet_py._core",
     "convert": "bitnet_py.convert",

@@ -13,14 +13,14 @@ from typing import Final, TypeVar
 
 __all__ = ["BlockPool", "row_blocks"]
 
-BLOCK_BYTES: Final = 4 << 20  # of float32; a block and its temporaries stay near the caches
+BLOCK_BYTES: Final = 1 << 20  # of float32; a block and its temporaries stay near the caches
 MAX_THREADS: Final = 4  # more do not help: reading and writing are one stream
 
 Result = TypeVar("Result")
 
 
 def row_blocks(n_rows: int, n_cols: int, multiple: int) -> Iterator[tuple[int, int]]:
-    """Cuts [0, n_rows) into blocks [begin, end) of about 4 MiB of float32.
+    """Cuts [0, n_rows) into blocks [begin, end) of about 1 MiB of float32.
 
     Every begin is a multiple of `multiple`; the last block may be short.
     """

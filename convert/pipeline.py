@@ -65,7 +65,8 @@ def convert(
             or "bf16".
         scale: granularity of absmean scales, "tensor" (the default), "row" or "group" (128).
         head: format of the output head, and of a tied embedding: "int8" (the default of ternary
-            methods), "f32", "f16", "bf16" or "ternary".
+            methods), "f32", "f16", "bf16" or "ternary". An embedding of its own is int8 too, or
+            as the source has it where the head is to be dense.
         format: of the output; "bitnet_py" is the packed folder.
         verify: a UTF-8 text; it is run through the source (dense) and through the output.
         revision: branch, tag or commit of a Hugging Face id.

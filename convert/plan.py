@@ -37,13 +37,11 @@ class PlannedMatrix(NamedTuple):
         name: of the decoder's tensor.
         role: "embedding", "linear" or "head".
         encoder: holds the weight and its format.
-        is_kept_dense: the source or the user excludes it from quantization.
     """
 
     name: str
     role: str
     encoder: Encoder
-    is_kept_dense: bool = False
 
     @property
     def weight(self) -> Weight:
@@ -117,46 +115,55 @@ class _Chooser:
         self._is_tied = architecture.decoder["tie_word_embeddings"]
 
     def matrix(self, spec: _core.TensorSpec, source_name: str) -> PlannedMatrix:
+        """The format of one matrix of the decoder."""
         n_rows, n_cols = spec.shape
-        module = spec.name.removesuffix(".weight")
         if spec.role == "embedding":
             weight = self._source.matrix(source_name, (n_rows, n_cols))
         else:
             weight = self._source.linear(source_name, (n_rows, n_cols))
-        is_kept_dense = self._is_kept_dense(module)
-        if spec.role == "head" or (spec.role == "embedding" and self._is_tied):
+        module = spec.name.removesuffix(".weight")
+        if matches_module(module, self._options.modules_to_not_convert):
+            stored = self._dense(weight)
+        elif spec.role == "linear":
+            stored = self._linear(weight, module)
+        elif spec.role == "head" or self._is_tied:
             stored = self._head(weight)
-        elif spec.role == "embedding" or is_kept_dense:
-            stored = StoredAs(weight, self._method.dense or exact_dense_format(weight))
         else:
-            if self._architecture.has_masters and not isinstance(weight, TernaryWeight):
-                weight = AbsmeanWeight(weight, "tensor", origin="masters")
-            stored = self._method.linear(weight, self._options.scale_kind)
-        return PlannedMatrix(
-            spec.name,
-            spec.role,
-            encoder(spec.name, stored.weight, stored.format),
-            is_kept_dense,
-        )
+            stored = self._embedding(weight)
+        return PlannedMatrix(spec.name, spec.role, encoder(spec.name, stored.weight, stored.format))
+
+    def _linear(self, weight: Weight, module: str) -> StoredAs:
+        if self._source.keeps_dense(module):
+            return self._dense(weight)
+        if self._architecture.has_masters and not isinstance(weight, TernaryWeight):
+            weight = AbsmeanWeight(weight, "tensor", origin="masters")
+        return self._method.linear(weight, self._options.scale_kind)
 
     def _head(self, weight: Weight) -> StoredAs:
-        """The format of the output head, which a tied embedding is too."""
-        options = self._options
-        if options.head is None:
-            ternary = as_ternary(weight) if self._method.scale_kinds else None
-            if ternary is not None:
-                return StoredAs(ternary, "ternary2")
-            return StoredAs(weight, self._method.head or exact_dense_format(weight))
-        if options.head == TERNARY_HEAD:
-            kind = options.scale_kind if options.scale_kind != "none" else "tensor"
+        """The output head, which a tied embedding is too."""
+        head = self._options.head
+        if head is None:
+            return self._table(weight)
+        if head == TERNARY_HEAD:
+            kind = self._options.scale_kind if self._method.scale_kinds else "tensor"
             return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, kind), "ternary2")
-        return StoredAs(weight, options.head)
+        return StoredAs(weight, head)
 
-    def _is_kept_dense(self, module: str) -> bool:
-        """Whether the source or the user excludes a module from quantization."""
-        return self._source.keeps_dense(module) or matches_module(
-            module, self._options.modules_to_not_convert
-        )
+    def _embedding(self, weight: Weight) -> StoredAs:
+        """An embedding of its own: as exact as the user wants the head to be."""
+        if self._options.head in (None, "int8", TERNARY_HEAD):
+            return self._table(weight)
+        return self._dense(weight)
+
+    def _table(self, weight: Weight) -> StoredAs:
+        """The method's own choice for embedding and head."""
+        ternary = as_ternary(weight) if self._method.scale_kinds else None
+        if ternary is not None:
+            return StoredAs(ternary, "ternary2")
+        return StoredAs(weight, self._method.head or exact_dense_format(weight))
+
+    def _dense(self, weight: Weight) -> StoredAs:
+        return StoredAs(weight, self._method.dense or exact_dense_format(weight))
 
 
 def _specs(source: Source, architecture: Architecture) -> list[_core.TensorSpec]:

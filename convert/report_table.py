@@ -63,7 +63,7 @@ def _print_verification(verification: Verification, console: Console) -> None:
     table.add_row(
         f"perplexity ({verification.tokens:,} tokens)",
         f"{verification.source_perplexity:.4g}",
-        f"{verification.perplexity:.4g} (x {verification.perplexity_ratio:.4g})",
+        f"{verification.perplexity:.4g} (x {verification.perplexity_ratio:,.4f})",
     )
     table.add_row("same first choice", "", f"{verification.top1_agreement:.2%}")
     console.print(table)

@@ -35,12 +35,16 @@ def tied_embeddings(source: Source, config: ConfigReader) -> TiedEmbeddings:
     """Compares the two tensors where both are there and the config ties them."""
     if not config.flag("tie_word_embeddings", default=False):
         return TiedEmbeddings(is_tied=False, source_names={}, useless=(), notes=())
+    notes: tuple[str, ...] = ()
+    if source.quantization is not None and not source.keeps_dense("lm_head"):
+        notes = ("the source quantizes its tied head as well; here --head says how it is stored",)
     if HEAD not in source.tensor_names:
-        return TiedEmbeddings(is_tied=True, source_names={}, useless=(), notes=())
+        return TiedEmbeddings(is_tied=True, source_names={}, useless=(), notes=notes)
     if EMBEDDING not in source.tensor_names:
-        return TiedEmbeddings(is_tied=True, source_names={EMBEDDING: HEAD}, useless=(), notes=())
+        names = {EMBEDDING: HEAD}
+        return TiedEmbeddings(is_tied=True, source_names=names, useless=(), notes=notes)
     if source.is_same_tensor(EMBEDDING, HEAD):
-        return TiedEmbeddings(is_tied=True, source_names={}, useless=(HEAD,), notes=())
+        return TiedEmbeddings(is_tied=True, source_names={}, useless=(HEAD,), notes=notes)
     note = (
         f"config.json ties the embeddings, but {HEAD} differs from {EMBEDDING}: kept as two, "
         "as transformers does"

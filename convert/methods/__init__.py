@@ -26,10 +26,10 @@ class Method(ABC):
     Attributes:
         name: what users type.
         summary: one line for --help.
-        head: the format of the output head unless the user says another; None: the narrowest dense
-            one that holds it.
-        dense: the format of matrices that are not quantized (an embedding that is not the head,
-            modules that stay dense); None: the narrowest one that holds each.
+        head: the format of embedding and output head unless the user says another; None: the
+            narrowest dense one that holds each.
+        dense: the format of modules that are not to be quantized; None: the narrowest one that
+            holds each.
         scale_kinds: granularities of scales to choose from, the default first; empty: none.
     """
 

@@ -1,6 +1,7 @@
 """Rewrites the tables of the READMEs from `bench/results/*.json`.
 
-A block between `<!-- table: NAME -->` and `<!-- end -->` is replaced by the table of that name.
+A block between `<!-- table: NAME -->` and `<!-- end -->` is replaced by the table of that name,
+one between `<!-- output: NAME -->` and `<!-- end -->` by what a command printed, `NAME.txt`.
 `--check` changes nothing and fails when a block is not what the results give.
 
 Usage: python -m bench.tables [--check]
@@ -21,7 +22,9 @@ from typing import Any
 from bench.report import RESULTS, ROOT
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "bench" / "README.md")
-BLOCK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- (?P<kind>table|output): (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
+)
 NONE_YET = "No results yet.\n"
 
 ResultRow = Mapping[str, Any]
@@ -118,10 +121,14 @@ def rewrite(text: str, results: Path = RESULTS) -> str:
 
     def replace(block: re.Match[str]) -> str:
         name = block["name"]
+        if block["kind"] == "output":
+            output = results / f"{name}.txt"
+            text = f"```text\n{output.read_text()}```\n" if output.is_file() else NONE_YET
+            return f"{block[1]}\n{text}\n{block[5]}"
         if name not in TABLES:
             message = f"[tables] expected one of {', '.join(TABLES)}, got {name!r}"
             raise ValueError(message)
-        return f"{block[1]}\n{render(TABLES[name], results)}\n{block[4]}"
+        return f"{block[1]}\n{render(TABLES[name], results)}\n{block[5]}"
 
     return BLOCK.sub(replace, text)
 

@@ -179,6 +179,14 @@ def test_check_finds_a_stale_table_and_rewriting_mends_it(results: Path, tmp_pat
     assert tables.update([document], results, check=True) == []
 
 
+def test_an_output_block_shows_what_a_command_printed(results: Path) -> None:
+    block = "<!-- output: demo -->\nold\n<!-- end -->"
+    assert tables.NONE_YET in tables.rewrite(block, results)
+    (results / "demo.txt").write_text("$ command\nits output\n")
+    expected = "<!-- output: demo -->\n\n```text\n$ command\nits output\n```\n\n<!-- end -->"
+    assert tables.rewrite(block, results) == expected
+
+
 def test_a_block_of_no_known_table_is_refused(results: Path) -> None:
     with pytest.raises(ValueError, match="got 'decoed'"):
         tables.rewrite("<!-- table: decoed -->\n<!-- end -->", results)

@@ -1,8 +1,8 @@
 // Owns: linear layers with float weights (f32, f16, bf16 as plain rows [N, K]), as a loop nest over
 // an ISA's primitives (lanes_inl.h).
 //
-// Each output element is eight lanes of multiply-adds along K, tail included, summed in one fixed
-// tree at the end: the same bits whether one token is computed or many.
+// Each output element is eight lanes of multiply-adds along K, summed in one fixed tree at the end:
+// the same bits whether one token is computed or many.
 #pragma once
 
 #include "kernels/kernel_table.h"
@@ -13,45 +13,61 @@ namespace {
 
 constexpr std::int64_t kDensePanel = 8;
 
-// kRows x kTokens outputs at once. Rows and tokens past the end repeat the last one and are
-// dropped.
+// kRows x kTokens outputs from (row, token) on, all lanes in registers. Rows past the end repeat
+// the last one and are dropped.
 template <class S, class E, int kRows, int kTokens>
-void dense_tile(const LinearArgs& args, std::int64_t row, std::int64_t row_end,
-                std::int64_t token) {
+BITNET_NOINLINE void dense_tile(const LinearArgs& args, std::int64_t row, std::int64_t row_end,
+                                std::int64_t token) {
   using F = typename S::F;
   const E* w[kRows];
   const float* x[kTokens];
-  F sum[kRows][kTokens];
-  for (int r = 0; r < kRows; ++r)
-    w[r] = reinterpret_cast<const E*>(args.weight) + smaller(row + r, row_end - 1) * args.k;
-  for (int t = 0; t < kTokens; ++t)
-    x[t] = args.x + smaller(token + t, args.tokens - 1) * args.x_stride;
-  for (int r = 0; r < kRows; ++r)
-    for (int t = 0; t < kTokens; ++t) sum[r][t] = S::set(0.0f);
-  for_lanes<S>(args.k, [&](auto load, auto) {
-    F acts[kTokens];
-    for (int t = 0; t < kTokens; ++t) acts[t] = load(x[t]);
-    for (int r = 0; r < kRows; ++r) {
-      const F weight = load(w[r]);
-      for (int t = 0; t < kTokens; ++t) sum[r][t] = S::fma(weight, acts[t], sum[r][t]);
-    }
+  // What K leaves beyond a multiple of 8, with zeros after it.
+  const std::int64_t whole = args.k / kLanes * kLanes;
+  E w_tail[kRows][kLanes] = {};
+  float x_tail[kTokens][kLanes] = {};
+  repeat<kTokens>([&](auto t) {
+    x[t] = args.x + (token + t) * args.x_stride;
+    for (std::int64_t i = whole; i < args.k; ++i) x_tail[t][i - whole] = x[t][i];
   });
-  for (int t = 0; t < kTokens && token + t < args.tokens; ++t)
-    for (int r = 0; r < kRows && row + r < row_end; ++r)
-      args.out[(token + t) * args.out_stride + row + r] = S::sum(sum[r][t]);
+  repeat<kRows>([&](auto r) {
+    w[r] = reinterpret_cast<const E*>(args.weight) + smaller(row + r, row_end - 1) * args.k;
+    for (std::int64_t i = whole; i < args.k; ++i) w_tail[r][i - whole] = w[r][i];
+  });
+  // The tail comes first: with code after the loop, clang 14 would spill inside it.
+  F lanes[kRows][kTokens];
+  repeat<kRows>([&](auto r) {
+    const F weight = S::load(w_tail[r]);
+    repeat<kTokens>([&](auto t) { lanes[r][t] = S::mul(weight, S::load(x_tail[t])); });
+  });
+  for (std::int64_t i = 0; i < whole; i += kLanes) {
+    F acts[kTokens];
+    repeat<kTokens>([&](auto t) { acts[t] = S::load(x[t] + i); });
+    repeat<kRows>([&](auto r) {
+      const F weight = S::keep(S::load(w[r] + i));
+      repeat<kTokens>([&](auto t) { lanes[r][t] = S::fma(weight, acts[t], lanes[r][t]); });
+    });
+  }
+  repeat<kRows>([&](auto r) {
+    if (row + r >= row_end) return;
+    repeat<kTokens>(
+        [&](auto t) { args.out[(token + t) * args.out_stride + row + r] = S::sum(lanes[r][t]); });
+  });
 }
 
 template <class S, class E>
 void dense_linear(const LinearArgs& args, std::int64_t panel_begin, std::int64_t panel_end) {
   const std::int64_t row_end = smaller(args.n, panel_end * kDensePanel);
+  std::int64_t row = panel_begin * kDensePanel;
   if (args.tokens == 1) {
-    for (std::int64_t row = panel_begin * kDensePanel; row < row_end; row += 8)
-      dense_tile<S, E, 8, 1>(args, row, row_end, 0);
+    for (; row < row_end; row += 8) dense_tile<S, E, 8, 1>(args, row, row_end, 0);
     return;
   }
-  for (std::int64_t row = panel_begin * kDensePanel; row < row_end; row += 4)
-    for (std::int64_t token = 0; token < args.tokens; token += 3)
-      dense_tile<S, E, 4, 3>(args, row, row_end, token);
+  for (; row < row_end; row += 4) {
+    std::int64_t token = 0;
+    for (; token + 3 <= args.tokens; token += 3) dense_tile<S, E, 4, 3>(args, row, row_end, token);
+    if (args.tokens - token == 2) dense_tile<S, E, 4, 2>(args, row, row_end, token);
+    if (args.tokens - token == 1) dense_tile<S, E, 4, 1>(args, row, row_end, token);
+  }
 }
 
 }  // namespace

@@ -128,6 +128,7 @@ struct Generic {
   static void store_int8(std::int8_t* p, I v) {
     for (int i = 0; i < kLanes; ++i) p[i] = static_cast<std::int8_t>(v.lane[i]);
   }
+  static F keep(F v) { return v; }
   static void prefetch(const void*) {}
 };
 

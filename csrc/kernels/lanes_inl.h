@@ -13,7 +13,7 @@
 //   to_int(F)                  to nearest, ties to even; anything where it does not fit
 //   to_float(I);  halve(I) rounds down;  exp2(I) = 2^i for normal results
 //   clip_int8(I) -> I;  store_int8(int8*, I)   the low byte of each lane
-//   prefetch(address)
+//   prefetch(address);  keep(F) -> F, the same in a register
 //
 // These headers are compiled once per ISA, each with its own flags. So everything in them has
 // internal linkage, and they use nothing from the C++ library: an inline function that the linker

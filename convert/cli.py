@@ -26,7 +26,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def _method_help() -> str:
-    return "; ".join(f"{method.name}: {method.summary}" for method in methods().values())
+    ordered = sorted(methods().values(), key=lambda method: method.name != "auto")
+    return "; ".join(f"{method.name}: {method.summary}" for method in ordered)
 
 
 @app.command()
@@ -91,7 +92,7 @@ def command(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs the command and ends the process: 0 done, 1 failed, 2 wrong use."""
+    """Runs the command and ends the process: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     logging.getLogger("bitnet_py.convert").addHandler(logging.NullHandler())  # the report says it
     try:
         return app(arguments)
@@ -99,9 +100,6 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(error, FAILED)
     except ValueError as error:
         _fail(error, WRONG_USE)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was changed", file=sys.stderr)
-        sys.exit(130)
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

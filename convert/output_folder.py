@@ -7,6 +7,7 @@ what it left: a partial folder is locked while its run lives, so an unlocked one
 Owns: the refusals that keep a user's folders safe, the renames, the cleaning up.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -89,6 +90,16 @@ class OutputFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def require_space(self, n_bytes: int) -> None:
+        """Raises OSError when the disk has not as much room, before anything is written."""
+        free_bytes = shutil.disk_usage(self.path).free
+        if free_bytes < n_bytes:
+            message = (
+                f"{self._out.parent}: {n_bytes / 1e9:.2f} GB are needed, but only "
+                f"{free_bytes / 1e9:.2f} GB are free there"
+            )
+            raise OSError(errno.ENOSPC, message)
 
     def commit(self) -> None:
         """Flushes everything to disk and puts the folder in its place.

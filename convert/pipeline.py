@@ -6,9 +6,7 @@ Owns: the order of the steps and what the report says. Each step has its own fil
 """
 
 import dataclasses
-import errno
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -95,7 +93,7 @@ def convert(
     if verify is not None and dry_run:
         message = "[convert] expected verify or dry_run, got both: a dry run has nothing to verify"
         raise ValueError(message)
-    verifier = Verifier(Path(verify)) if verify is not None else None
+    verifier = Verifier(Path(verify), threads) if verify is not None else None
     progress = progress or SilentProgress()
     begin = time.perf_counter()
     with ExitStack() as stack:
@@ -106,8 +104,11 @@ def convert(
         if dry_run:
             return _report(source, target, checkpoint, options, plan, dry_run=True, begin=begin)
         pool = stack.enter_context(BlockPool(threads))
+        if verifier is not None:  # first: what it needs is missed before the long work
+            verifier.read_with_source(checkpoint, target, pool=pool, progress=progress)
+            begin = time.perf_counter()
         output = stack.enter_context(OutputFolder(target, force=force))
-        _check_free_space(output.path, plan.n_bytes)
+        output.require_space(plan.n_bytes)
         progress.begin(f"converting {plan.n_parameters:,} weights", plan.n_parameters)
         exporter.export(
             plan,
@@ -120,9 +121,7 @@ def convert(
         )
         report = _report(source, target, checkpoint, options, plan, dry_run=False, begin=begin)
         if verifier is not None:
-            verification = verifier.run(
-                checkpoint, output.path, target, pool=pool, threads=threads, progress=progress
-            )
+            verification = verifier.compare(output.path, progress=progress)
             report = dataclasses.replace(report, verification=verification)
         output.commit()
     for warning in report.warnings:
@@ -133,7 +132,7 @@ def convert(
 def _conversion(source: str | Path, checkpoint: Source, options: ConvertOptions) -> dict[str, Any]:
     """What config.json records, for people."""
     recorded: dict[str, Any] = {
-        "source": Path(source).name if Path(source).is_dir() else str(source),
+        "source": Path(source).resolve().name if Path(source).is_dir() else str(source),
         "source_model_type": checkpoint.config["model_type"],
         "method": options.method,
         "bitnet_py_version": bitnet_py.__version__,
@@ -180,13 +179,3 @@ def _report(
         verification=None,
         seconds=time.perf_counter() - begin,
     )
-
-
-def _check_free_space(folder: Path, n_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < n_bytes:
-        message = (
-            f"{folder.parent}: the output needs {n_bytes / 1e9:.2f} GB, but only "
-            f"{free_bytes / 1e9:.2f} GB are free there"
-        )
-        raise OSError(errno.ENOSPC, message)

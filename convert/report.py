@@ -4,6 +4,7 @@ Owns: the fields and their JSON. Does not own: the table (report_table.py), the 
 (verify.py), the words about quality (verdict.py).
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -104,8 +105,17 @@ class ConversionReport:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings, under the names of the attributes."""
-        return asdict(self)
+        """Plain dicts, lists, numbers and strings, under the names of the attributes.
+
+        A perplexity beyond all numbers is None: JSON has no infinity.
+        """
+        fields = asdict(self)
+        if self.verification is not None:
+            fields["verification"] = {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in fields["verification"].items()
+            }
+        return fields
 
 
 def stored_matrices(plan: Plan) -> tuple[StoredMatrix, ...]:

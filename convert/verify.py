@@ -29,10 +29,14 @@ __all__ = ["Verifier"]
 
 
 class Verifier:
-    """A text to verify with."""
+    """A text to verify with. Everything that can be missing is missed before the conversion."""
 
-    def __init__(self, path: Path) -> None:
-        """Reads the text, so that a bad one is refused before the work begins.
+    def __init__(self, path: Path, threads: int | None) -> None:
+        """Reads the text.
+
+        Args:
+            path: of the text.
+            threads: of the engine; None: as many as there are CPUs.
 
         Raises:
             FileNotFoundError: no such file.
@@ -42,6 +46,8 @@ class Verifier:
             message = f"{path}: no such text to verify with"
             raise FileNotFoundError(message)
         self._name = path.name
+        self._threads = threads
+        self._source: Evaluation | None = None
         try:
             self._text = path.read_text("utf-8")
         except UnicodeDecodeError as error:
@@ -49,40 +55,41 @@ class Verifier:
         if not self._text.strip():
             refuse(path, "nothing but space in it")
 
-    def run(
-        self,
-        source: Source,
-        converted: Path,
-        target: Path,
-        *,
-        pool: BlockPool,
-        threads: int | None,
-        progress: Progress,
-    ) -> Verification:
-        """Measures both.
+    def read_with_source(
+        self, source: Source, target: Path, *, pool: BlockPool, progress: Progress
+    ) -> None:
+        """Lets the source predict the text.
 
         Args:
             source: the open source.
-            converted: the folder of the output, complete.
-            target: the output's final path; the dense form is written beside it for a while.
+            target: the output's path; the dense form is written beside it for a while.
             pool: threads for the dense conversion.
-            threads: of the engine.
-            progress: shows the three parts.
+            progress: shows the parts.
 
         Raises:
             ValueError: the model has no tokenizer.
+            OSError: there is no room for the dense form.
         """
         options = ConvertOptions(method="dense")
+        plan = make_plan(source, options)
         with OutputFolder(target, purpose="verify") as dense:
-            plan = make_plan(source, options)
+            dense.require_space(plan.n_bytes)
             progress.begin("verify: the source, dense", plan.n_parameters)
             exporter_by_name("bitnet_py").export(
                 plan, source, options, dense.path, pool=pool, progress=progress, conversion={}
             )
-            before = self._evaluate(
-                dense.path, "verify: reading with the source", threads, progress
-            )
-        after = self._evaluate(converted, "verify: reading with the output", threads, progress)
+            self._source = self._evaluate(dense.path, "verify: reading with the source", progress)
+
+    def compare(self, converted: Path, *, progress: Progress) -> Verification:
+        """Lets the output predict the text as well, after `read_with_source`.
+
+        Args:
+            converted: the folder of the output, complete.
+            progress: shows the reading.
+        """
+        before = self._source
+        assert before is not None
+        after = self._evaluate(converted, "verify: reading with the output", progress)
         ratio = after.perplexity / before.perplexity
         return Verification(
             text=self._name,
@@ -94,9 +101,7 @@ class Verifier:
             verdict=verdict(ratio),
         )
 
-    def _evaluate(
-        self, folder: Path, task: str, threads: int | None, progress: Progress
-    ) -> Evaluation:
+    def _evaluate(self, folder: Path, task: str, progress: Progress) -> Evaluation:
         done = 0
 
         def on_progress(n_done: int, n_tokens: int) -> None:
@@ -106,4 +111,6 @@ class Verifier:
             progress.advance(n_done - done)
             done = n_done
 
-        return evaluate_text(load(folder, threads=threads), self._text, on_progress=on_progress)
+        return evaluate_text(
+            load(folder, threads=self._threads), self._text, on_progress=on_progress
+        )

@@ -249,6 +249,16 @@ def test_modules_that_the_source_did_not_convert_stay_dense(tmp_path: Path) -> N
     }
 
 
+@pytest.mark.parametrize("listed", [None, ["lm_head"], []])
+def test_a_tied_head_that_the_source_quantizes_is_mentioned(
+    tmp_path: Path, listed: list[str] | None
+) -> None:
+    tensors, _ = packed_tensors(BITNET, stored_scale=3.0)
+    config = BITNET | {"quantization_config": AUTO | {"modules_to_not_convert": listed}}
+    report = convert(write_checkpoint(tmp_path / "src", config, tensors), tmp_path / "out")
+    assert bool(report.notes) == (listed == [])
+
+
 def test_a_head_that_the_source_quantized(tmp_path: Path) -> None:
     """A list of modules_to_not_convert replaces transformers' own, so the head can be packed."""
     config = LLAMA | {"vocab_size": 84}

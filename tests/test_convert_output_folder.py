@@ -94,7 +94,7 @@ def test_too_little_space_is_said_at_once(
         free = 1000
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Full)
-    with pytest.raises(OSError, match=r"needs 0\.00 GB, but only 0\.00 GB are free") as caught:
+    with pytest.raises(OSError, match=r"0\.00 GB are needed, but only 0\.00 GB are") as caught:
         convert(source, tmp_path / "out")
     assert caught.value.errno == errno.ENOSPC
     assert names(tmp_path) == {"src"}

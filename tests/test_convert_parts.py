@@ -1,5 +1,6 @@
 """The converter's smaller parts: module patterns, float bits, verdicts."""
 
+import json
 import math
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bitnet_py.convert import ConversionReport, Verification
 from bitnet_py.convert.block_pool import BlockPool, row_blocks
 from bitnet_py.convert.float_bits import from_float32, is_finite, to_float32
 from bitnet_py.convert.module_patterns import check_patterns, matches_module
@@ -102,6 +104,22 @@ def test_the_pool_keeps_order_and_passes_errors_on(threads: int) -> None:
 )
 def test_verdicts(ratio: float, words: str) -> None:
     assert words in verdict(ratio)
+
+
+def test_infinite_perplexity_is_still_json() -> None:
+    verification = Verification(
+        text="t", tokens=1, source_perplexity=2.0, perplexity=math.inf, perplexity_ratio=math.inf,
+        top1_agreement=0.0, verdict="broken",
+    )  # fmt: skip
+    report = ConversionReport(
+        source="s", out="o", dry_run=False, model_type="llama", method="auto", scale="tensor",
+        head="int8", n_parameters=1, n_bytes=1, bits_per_weight=8.0, linear_bits_per_weight=2.0,
+        weight_error=None, matrices=(), notes=(), warnings=(), verification=verification,
+        seconds=0.0,
+    )  # fmt: skip
+    found = json.loads(json.dumps(report.to_json(), allow_nan=False))["verification"]
+    assert found["perplexity"] is None
+    assert found["source_perplexity"] == 2
 
 
 def test_advice_names_only_what_exists() -> None:

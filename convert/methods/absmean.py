@@ -26,6 +26,4 @@ class Absmean(Method):
         return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, scale_kind), "ternary2")
 
 
-METHODS = (
-    Absmean("absmean", "ternary by absmean; what is ternary already is packed without loss"),
-)
+METHODS = (Absmean("absmean", "ternary by absmean; lossless where the source is ternary"),)

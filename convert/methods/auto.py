@@ -2,4 +2,4 @@
 
 from .absmean import Absmean
 
-METHODS = (Absmean("auto", "ternary, without loss where the source is; else as absmean"),)
+METHODS = (Absmean("auto", "ternary; lossless where the source is ternary, else as absmean"),)

@@ -23,8 +23,8 @@ class Dense(Method):
 
 
 METHODS = (
-    Dense("bf16", "no quantization: all matrices in bfloat16", "bf16"),
-    Dense("dense", "no quantization: each matrix in the float type of the source", None),
-    Dense("f16", "no quantization: all matrices in float16", "f16"),
-    Dense("f32", "no quantization: all matrices in float32", "f32"),
+    Dense("bf16", "all dense bfloat16", "bf16"),
+    Dense("dense", "not quantized, each matrix in the float type of the source", None),
+    Dense("f16", "all dense float16", "f16"),
+    Dense("f32", "all dense float32", "f32"),
 )

@@ -269,3 +269,27 @@ def test_a_head_that_the_source_quantized(tmp_path: Path) -> None:
     config |= {"quantization_config": AUTO | {"modules_to_not_convert": []}}
     convert(write_checkpoint(tmp_path / "src", config, tensors), tmp_path / "out")
     assert np.array_equal(stored_matrix(tmp_path / "out", "lm_head.weight", *t.shape), t * 0.5)
+
+
+@pytest.mark.parametrize("method", ["auto", "f32"])
+@pytest.mark.parametrize("dialect", [AUTO, FALCON, ONLINE, None], ids=str)
+def test_blocks_do_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: dict | None, method: str
+) -> None:
+    """A block of rows may begin in one quarter of a packed tensor and end in the next."""
+    if dialect in (AUTO, FALCON):
+        tensors, _ = packed_tensors(BITNET, stored_scale=3.0)
+    else:
+        tensors = {
+            name: ternary_valued(tuple(t.shape), "row", torch.float16) if is_linear(name) else t
+            for name, t in random_tensors(BITNET).items()
+        }
+    config = BITNET if dialect is None else BITNET | {"quantization_config": dialect}
+    source = write_checkpoint(tmp_path / "src", config, tensors)
+    convert(source, tmp_path / "whole", method=method, threads=1)
+    monkeypatch.setattr("bitnet_py.convert.block_pool.BLOCK_BYTES", 1)
+    convert(source, tmp_path / "pieces", method=method, threads=3)
+    whole, pieces = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "pieces")
+    )
+    assert whole == pieces

@@ -284,6 +284,14 @@ def test_unvalidated_garbage_does_not_crash(isa: str, seed: int) -> None:
     assert _core.Session(model, 32).forward(IDS[:32], "all").shape == (32, 97)
 
 
+@pytest.mark.parametrize("threads", [-1, 1025, 2**30])
+def test_a_number_of_threads_is_checked_before_they_start(threads: int) -> None:
+    with pytest.raises(ValueError, match=rf"threads in \[1, 1024\], got {threads}"):
+        tiny_core_model(threads=threads)
+    with pytest.raises(ValueError, match="threads in"):
+        _core.Kernels("generic", threads)
+
+
 def test_code_padding_is_checked() -> None:
     decoder = TINY_DECODER | {"hidden_size": 60, "head_dim": 8}
     tensors = tiny_tensors(decoder)

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/check.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -37,6 +39,7 @@ bool spin_until(const Done& done) {
   return done();
 }
 
+constexpr int kMaxThreads = 1024;  // more is a mistake
 constexpr std::uint64_t kFieldMask = (std::uint64_t{1} << 20) - 1;
 constexpr int kChunksShift = 20, kRoundShift = 40;
 
@@ -46,12 +49,21 @@ bool has_chunks(std::uint64_t ticket) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)) {
-  for (int worker = 1; worker < threads_; ++worker)
-    workers_.emplace_back([this, worker] { worker_loop(worker); });
+ThreadPool::ThreadPool(int threads) : threads_(threads) {
+  check_arg(threads >= 1 && threads <= kMaxThreads, "threads", "expected threads in [1, ",
+            kMaxThreads, "], got ", threads);
+  try {
+    for (int worker = 1; worker < threads_; ++worker)
+      workers_.emplace_back([this, worker] { worker_loop(worker); });
+  } catch (...) {  // the system gives no more threads: leave none behind
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(park_mutex_);
     stop_.store(true);

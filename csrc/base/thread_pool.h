@@ -19,7 +19,8 @@ namespace bitnet {
 
 class ThreadPool {
  public:
-  // threads >= 1 counts the calling thread; threads - 1 workers are started.
+  // threads counts the calling thread; threads - 1 workers are started. ValueError outside [1,
+  // 1024].
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -41,6 +42,7 @@ class ThreadPool {
   std::int64_t chunks_for(std::int64_t units) const;
 
  private:
+  void stop();
   void worker_loop(int worker);
   void take_chunks(int worker);
 

@@ -85,10 +85,8 @@ class PyModel {
           int threads, bool validate)
       : config_(config_from_dict(config_values)),
         kernels_(select_table(isa)),
-        pool_(threads > 0 ? threads : default_threads()),
+        pool_(threads == 0 ? default_threads() : threads),
         tensors_(py::dict(tensors)) {
-    check_arg(threads >= 0 && threads <= 1024, "model", "expected threads in [0, 1024], got ",
-              threads);
     std::map<std::string, TensorView> views;
     for (const auto& item : tensors_) {
       const auto name = py::cast<std::string>(item.first);

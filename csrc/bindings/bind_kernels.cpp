@@ -95,8 +95,7 @@ struct QuantizedActs {
 
 class Kernels {
  public:
-  Kernels(const std::string& isa, int threads)
-      : table_(select_table(isa)), pool_(checked_threads(threads)) {}
+  Kernels(const std::string& isa, int threads) : table_(select_table(isa)), pool_(threads) {}
 
   std::string isa() const { return table_.name; }
 
@@ -258,11 +257,6 @@ class Kernels {
   }
 
  private:
-  static int checked_threads(int threads) {
-    check_arg(threads >= 1, "Kernels", "expected at least one thread, got ", threads);
-    return threads;
-  }
-
   void quantize(const float* x, int64_t tokens, int64_t k, std::int8_t* q, float* scale,
                 std::int32_t* group_sum) {
     pool_.parallel_for(tokens, 1, [&](int64_t begin, int64_t end, int) {

@@ -17,34 +17,27 @@ from types import TracebackType
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["OutputFolder", "check_output"]
+__all__ = ["OutputFolder", "check_apart", "check_output"]
 
 
-def check_output(out: Path, source: Path, *, force: bool) -> Path:
-    """The absolute path of an output that may be written.
-
-    Args:
-        out: what the user named.
-        source: the source's folder.
-        force: an existing `out` may be replaced.
-
-    Raises:
-        FileExistsError: it exists and `force` is not given, or it does not look like a model.
-        ValueError: one of the two folders lies in the other.
-    """
-    out, source = out.expanduser().resolve(), source.resolve()
-    if out == source or out in source.parents or source in out.parents:
-        message = f"[convert] expected an output apart from the source {source}, got {out}"
-        raise ValueError(message)
+def check_output(out: Path, *, force: bool) -> None:
+    """Raises FileExistsError when `out` exists and may not be replaced, or is no model's folder."""
     if not out.exists():
-        return out
+        return
     if not force:
         message = f"{out} exists; name another folder, or replace it with --force (force=True)"
         raise FileExistsError(message)
     if not out.is_dir() or any(path.is_dir() for path in out.iterdir()):
         message = f"{out} is not a folder of plain files, so no model; it is not replaced"
         raise FileExistsError(message)
-    return out
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """Raises ValueError when one of the two folders is, or lies in, the other."""
+    source = source.resolve()
+    if out == source or out in source.parents or source in out.parents:
+        message = f"[convert] expected an output apart from the source {source}, got {out}"
+        raise ValueError(message)
 
 
 class OutputFolder:
@@ -58,7 +51,7 @@ class OutputFolder:
         """Names the folder; nothing is written yet.
 
         Args:
-            out: an absolute path, from `check_output`.
+            out: an absolute path.
             force: `commit` may replace an existing `out`.
             purpose: part of the name; runs that are never committed say what they are for.
         """

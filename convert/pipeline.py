@@ -2,7 +2,7 @@
 
     source -> plan (names, formats, sizes) -> partial folder -> verify -> OUT
 
-Owns: the order of the steps and what the report says. Each step has its own file.
+Owns: the order of the steps. Each step has its own file.
 """
 
 import dataclasses
@@ -16,18 +16,15 @@ from typing import Any
 import bitnet_py
 from bitnet_py.hub import resolve_folder
 
-from .absmean_weight import AbsmeanWeight
 from .block_pool import BlockPool
 from .exporters import exporter_by_name
 from .options import DEFAULT_SHARD_BYTES, ConvertOptions
-from .output_folder import OutputFolder, check_output
-from .plan import Plan, make_plan
+from .output_folder import OutputFolder, check_apart, check_output
+from .plan import make_plan
 from .progress import Progress, SilentProgress
-from .report import ConversionReport, stored_matrices
+from .report import ConversionReport, make_report
 from .sources import Source, open_source
-from .verdict import quality_warnings
 from .verify import Verifier
-from .weight_error import relative_weight_error
 
 __all__ = ["convert"]
 
@@ -59,8 +56,8 @@ def convert(
     Args:
         source: a folder, or a Hugging Face id ("owner/name").
         out: the folder to make.
-        method: "auto" (lossless where the source is ternary, else absmean), "absmean", "f32", "f16"
-            or "bf16".
+        method: "auto" (lossless where the source is ternary, else absmean), "absmean", "f32",
+            "f16", "bf16", or "dense" (each matrix in the float type of the source).
         scale: granularity of absmean scales, "tensor" (the default), "row" or "group" (128).
         head: format of the output head, and of a tied embedding: "int8" (the default of ternary
             methods), "f32", "f16", "bf16" or "ternary". An embedding of its own is int8 too, or
@@ -95,18 +92,21 @@ def convert(
         raise ValueError(message)
     verifier = Verifier(Path(verify), threads) if verify is not None else None
     progress = progress or SilentProgress()
-    begin = time.perf_counter()
+    target = Path(out).expanduser().resolve()
+    local = Path(source).expanduser()
+    if local.is_dir():
+        check_apart(target, local)
+    check_output(target, force=force)
+    folder = resolve_folder(source, revision)  # a download, perhaps: after all that can be refused
     with ExitStack() as stack:
-        folder = resolve_folder(source, revision)
-        target = check_output(Path(out), folder, force=force)
         checkpoint = stack.enter_context(open_source(folder))
         plan = make_plan(checkpoint, options)
         if dry_run:
-            return _report(source, target, checkpoint, options, plan, dry_run=True, begin=begin)
+            return make_report(plan, options, str(source), str(target), seconds=None)
         pool = stack.enter_context(BlockPool(threads))
         if verifier is not None:  # first: what it needs is missed before the long work
             verifier.read_with_source(checkpoint, target, pool=pool, progress=progress)
-            begin = time.perf_counter()
+        begin = time.perf_counter()
         output = stack.enter_context(OutputFolder(target, force=force))
         output.require_space(plan.n_bytes)
         progress.begin(f"converting {plan.n_parameters:,} weights", plan.n_parameters)
@@ -119,7 +119,8 @@ def convert(
             progress=progress,
             conversion=_conversion(source, checkpoint, options),
         )
-        report = _report(source, target, checkpoint, options, plan, dry_run=False, begin=begin)
+        seconds = time.perf_counter() - begin
+        report = make_report(plan, options, str(source), str(target), seconds=seconds)
         if verifier is not None:
             verification = verifier.compare(output.path, progress=progress)
             report = dataclasses.replace(report, verification=verification)
@@ -130,9 +131,10 @@ def convert(
 
 
 def _conversion(source: str | Path, checkpoint: Source, options: ConvertOptions) -> dict[str, Any]:
-    """What config.json records, for people."""
+    """What config.json records, for people; no path of this machine is in it."""
+    is_local = Path(source).expanduser().is_dir()
     recorded: dict[str, Any] = {
-        "source": Path(source).resolve().name if Path(source).is_dir() else str(source),
+        "source": checkpoint.folder.resolve().name if is_local else str(source),
         "source_model_type": checkpoint.config["model_type"],
         "method": options.method,
         "bitnet_py_version": bitnet_py.__version__,
@@ -140,42 +142,3 @@ def _conversion(source: str | Path, checkpoint: Source, options: ConvertOptions)
     if checkpoint.quantization is not None:
         recorded["source_quantization_config"] = dict(checkpoint.quantization)
     return recorded
-
-
-def _report(
-    source: str | Path,
-    target: Path,
-    checkpoint: Source,
-    options: ConvertOptions,
-    plan: Plan,
-    *,
-    dry_run: bool,
-    begin: float,
-) -> ConversionReport:
-    matrices = stored_matrices(plan)
-    linears = [matrix for matrix in matrices if matrix.role == "linear"]
-    head = next(matrix for matrix in reversed(matrices) if matrix.role != "linear")
-    lossy = [m.weight for m in plan.matrices if isinstance(m.weight, AbsmeanWeight)]
-    lossy = [weight for weight in lossy if weight.origin == "absmean"]
-    error = relative_weight_error(lossy) if lossy and not dry_run else None
-    return ConversionReport(
-        source=str(source),
-        out=str(target),
-        dry_run=dry_run,
-        model_type=checkpoint.config["model_type"],
-        method=options.method,
-        scale=options.scale_kind,
-        head=head.format,
-        n_parameters=plan.n_parameters,
-        n_bytes=plan.n_bytes,
-        bits_per_weight=8 * plan.n_bytes / plan.n_parameters,
-        linear_bits_per_weight=8
-        * sum(matrix.n_bytes for matrix in linears)
-        / sum(matrix.n_weights for matrix in linears),
-        weight_error=error,
-        matrices=matrices,
-        notes=plan.notes,
-        warnings=quality_warnings(len(lossy), len(linears), error),
-        verification=None,
-        seconds=time.perf_counter() - begin,
-    )

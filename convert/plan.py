@@ -54,12 +54,14 @@ class Plan:
     """A conversion, before it is done.
 
     Attributes:
+        model_type: of the source.
         decoder: the decoder's fields.
         matrices: in the order of use.
         vectors: norms and biases, float32, by name.
         notes: what the user should know about the source.
     """
 
+    model_type: str
     decoder: Mapping[str, Any]
     matrices: list[PlannedMatrix]
     vectors: dict[str, NDArray[np.float32]]
@@ -101,7 +103,13 @@ def make_plan(source: Source, options: ConvertOptions) -> Plan:
         else:
             matrices.append(chooser.matrix(spec, source_name))
     _refuse_unused(source, architecture)
-    return Plan(architecture.decoder, matrices, vectors, architecture.notes)
+    notes = architecture.notes
+    if source.config.get("auto_map") is not None:
+        notes += (
+            "config.json names code of its own (auto_map), which is never run: this is the plain "
+            f"{source.config['model_type']}",
+        )
+    return Plan(source.config["model_type"], architecture.decoder, matrices, vectors, notes)
 
 
 class _Chooser:

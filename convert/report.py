@@ -1,17 +1,21 @@
 """What a conversion did, in numbers.
 
-Owns: the fields and their JSON. Does not own: the table (report_table.py), the measurement
-(verify.py), the words about quality (verdict.py).
+Owns: the fields, what they count, their JSON. Does not own: the table (report_table.py), the
+measurements (verify.py, weight_error.py), the words about quality (verdict.py).
 """
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .absmean_weight import AbsmeanWeight
+from .options import ConvertOptions
 from .plan import Plan, PlannedMatrix
+from .verdict import quality_warnings
+from .weight_error import relative_weight_error
 from .weights import TernaryWeight
 
-__all__ = ["ConversionReport", "StoredMatrix", "Verification", "stored_matrices"]
+__all__ = ["ConversionReport", "StoredMatrix", "Verification", "make_report"]
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,52 @@ class ConversionReport:
         return fields
 
 
-def stored_matrices(plan: Plan) -> tuple[StoredMatrix, ...]:
-    """Every matrix of a plan."""
-    return tuple(_stored_matrix(matrix) for matrix in plan.matrices)
+def make_report(
+    plan: Plan, options: ConvertOptions, source: str, out: str, *, seconds: float | None
+) -> ConversionReport:
+    """The report of a conversion that was done, or only planned.
+
+    Args:
+        plan: the conversion.
+        options: what the user asked for.
+        source: as the user named it.
+        out: the absolute path of the output.
+        seconds: how long it took; None: a dry run.
+    """
+    matrices = tuple(_stored_matrix(matrix) for matrix in plan.matrices)
+    linears = [matrix for matrix in matrices if matrix.role == "linear"]
+    head = next(matrix for matrix in reversed(matrices) if matrix.role != "linear")
+    rounded = [
+        matrix.weight
+        for matrix in plan.matrices
+        if isinstance(matrix.weight, AbsmeanWeight) and matrix.weight.origin == "absmean"
+    ]
+    error = None if seconds is None or not rounded else relative_weight_error(rounded)
+    n_ternary = sum(matrix.format == "ternary2" for matrix in matrices)
+    notes = plan.notes
+    if options.scale is not None and not rounded:
+        notes += (f"scale {options.scale} had no effect: the source has scales of its own",)
+    return ConversionReport(
+        source=source,
+        out=out,
+        dry_run=seconds is None,
+        model_type=plan.model_type,
+        method=options.method,
+        scale=options.scale_kind,
+        head=head.format,
+        n_parameters=plan.n_parameters,
+        n_bytes=plan.n_bytes,
+        bits_per_weight=8 * plan.n_bytes / plan.n_parameters,
+        linear_bits_per_weight=(
+            8 * sum(matrix.n_bytes for matrix in linears) / sum(m.n_weights for m in linears)
+        ),
+        weight_error=error,
+        matrices=matrices,
+        notes=notes,
+        warnings=quality_warnings(len(rounded), n_ternary, error),
+        verification=None,
+        seconds=seconds or 0.0,
+    )
 
 
 def _stored_matrix(matrix: PlannedMatrix) -> StoredMatrix:

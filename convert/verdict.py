@@ -31,21 +31,21 @@ def verdict(perplexity_ratio: float) -> str:
     return f"{BROKEN}; {_what_to_do()}"
 
 
-def quality_warnings(n_absmean: int, n_linears: int, weight_error: float | None) -> tuple[str, ...]:
+def quality_warnings(n_rounded: int, n_ternary: int, weight_error: float | None) -> tuple[str, ...]:
     """What to say when weights that were not ternary were made so.
 
     Args:
-        n_absmean: weights that went through absmean.
-        n_linears: linear layers of the model.
+        n_rounded: matrices that went through absmean.
+        n_ternary: matrices that are stored as ternary.
         weight_error: their relative change; None when nothing was written.
     """
-    if not n_absmean:
+    if not n_rounded:
         return ()
     measured = "" if weight_error is None else f", and that changed them by {weight_error:.0%}"
     return (
-        f"{n_absmean} of {n_linears} linear weights were not ternary{measured} (relative to their "
-        "size). Unless this model was trained with ternary weights (BitNet masters), expect text "
-        f"without sense. Measure it with --verify TEXT; {_what_to_do()}",
+        f"{n_rounded} of {n_ternary} ternary matrices were not ternary before{measured} (relative "
+        "to their size). Unless this model was trained with ternary weights (BitNet masters), "
+        f"expect text without sense. Measure it with --verify TEXT; {_what_to_do()}",
     )
 
 

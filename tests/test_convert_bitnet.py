@@ -104,6 +104,20 @@ def test_masters_are_quantized_by_the_models_definition(tmp_path: Path, method: 
     assert report.warnings == ()
 
 
+@pytest.mark.parametrize(("quantization", "is_noted"), [(ONLINE, True), (None, False)])
+def test_a_scale_that_the_source_overrules(
+    tmp_path: Path, quantization: dict | None, is_noted: bool
+) -> None:
+    config = BITNET | ({} if quantization is None else {"quantization_config": quantization})
+    source = write_checkpoint(tmp_path / "src", config, random_tensors(BITNET))
+    report = convert(source, tmp_path / "out", scale="row")
+    assert [note for note in report.notes if "scale row had no effect" in note] == (
+        list(report.notes) if is_noted else []
+    )
+    scales = {matrix.scale for matrix in report.matrices if matrix.role == "linear"}
+    assert scales == ({"tensor"} if is_noted else {"row"})
+
+
 def test_masters_of_1bitllm_hide_in_a_llama(tmp_path: Path) -> None:
     """Their extra norms are the only sign; stock Llama code drops them and prints nonsense."""
     theirs = {"attn_sub_norm": "inner_attn_ln", "ffn_sub_norm": "ffn_layernorm"}

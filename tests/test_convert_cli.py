@@ -67,7 +67,7 @@ def test_the_table_and_the_warning(
     printed = " ".join(capsys.readouterr().out.split())
     assert "ternary by absmean, scale per tensor: 14" in printed
     assert re.search(r"bits per weight \d\.\d\d with everything, 2\.\d+ in the linear", printed)
-    assert re.search(r"WARNING: 14 of 14 linear weights were not ternary.*--method bf16", printed)
+    assert re.search(r"WARNING: 14 of 14 ternary matrices were not ternary.*--method bf16", printed)
 
 
 def test_progress_is_plain_lines_away_from_a_terminal(

@@ -184,6 +184,15 @@ def test_bitnet_without_its_sub_norms(tmp_path: Path) -> None:
     refused(tmp_path, source, r"model\.layers\.0\.self_attn\.attn_sub_norm\.weight is missing")
 
 
+def test_code_of_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    config = LLAMA | {"auto_map": {"AutoModelForCausalLM": "modeling_evil.LlamaForCausalLM"}}
+    source = write_checkpoint(tmp_path / "src", config, random_tensors(LLAMA))
+    (source / "modeling_evil.py").write_text("raise SystemExit('run')")
+    report = convert(source, tmp_path / "out")
+    assert "auto_map" in report.notes[0]
+    assert not (tmp_path / "out" / "modeling_evil.py").exists()
+
+
 class Payload:
     def __reduce__(self) -> tuple:
         return (Path.touch, (Path("pickle_was_opened"),))

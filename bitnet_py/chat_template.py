@@ -19,7 +19,7 @@ from jinja2.parser import Parser
 
 from bitnet_py.errors import FormatError
 from bitnet_py.json_file import read_json_object
-from bitnet_py.template_sandbox import MeteredEnvironment
+from bitnet_py.template_sandbox import MeteredEnvironment, TemplateLimitError
 
 __all__ = ["ChatTemplate", "load_chat_template"]
 
@@ -103,6 +103,10 @@ class ChatTemplate:
             self._environment.start_clock()
             try:
                 self._environment.measure(known)
+            except TemplateLimitError:
+                reason = "[chat] expected a conversation of at most 16 million characters"
+                raise ValueError(reason) from None
+            try:
                 template = self._templates[template_name]
                 return template.render(known | self._special_tokens | variables)
             except ConversationError as error:

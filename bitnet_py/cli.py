@@ -1,7 +1,7 @@
 """The command `bitnet`.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. What a user can mend is told in one line
-on stderr; a traceback is a bug of ours.
+Exit codes: 0 done, 1 failed; typer's are 2 wrong use and 130 interrupted. What a user can mend is
+told in one line on stderr; a traceback is a bug of ours.
 """
 
 import sys
@@ -41,5 +41,3 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         typer.echo(f"bitnet: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)

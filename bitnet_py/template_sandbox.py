@@ -4,11 +4,11 @@ A chat template is a program that came with a checkpoint. jinja2's ImmutableSand
 keeps it from reaching Python; this one also meters it. Whatever can take time or make a large value
 passes a gate, and every gate looks at the clock and at sizes:
 
-    loop steps, macro calls         a call of `tick` is put into every body before compiling
+    loop steps                      a call of `tick` is put into every body before compiling
     + * ** %                        `call_binop`
     [..] {..} (..)                  become calls of `measure` before compiling
     ~, captured blocks, output      `concat`
-    functions, methods              `call`
+    functions, macros, methods      `call`
     filters, tests                  wrapped when they are added
 
 Owns: the gates. Does not own: what the templates are for (chat_template.py).
@@ -165,13 +165,9 @@ class GateInserter(NodeTransformer):
     """Puts the gates that jinja2 has no hook for into a template's tree."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
-        return self._with_tick(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
-        return self._with_tick(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
-        return self._with_tick(node)
+        self.generic_visit(node)
+        node.body.insert(0, nodes.ExprStmt(_gate("tick", lineno=node.lineno)))
+        return node
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
         return _gate("measure", self.generic_visit(node))
@@ -186,11 +182,6 @@ class GateInserter(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)  # in place
         return _gate("concat", nodes.List(node.nodes, lineno=node.lineno))
-
-    def _with_tick(self, node: nodes.For | nodes.Macro | nodes.CallBlock) -> nodes.Node:
-        self.generic_visit(node)
-        node.body.insert(0, nodes.ExprStmt(_gate("tick", lineno=node.lineno)))
-        return node
 
 
 def _gate(method: str, *operands: nodes.Node, lineno: int | None = None) -> nodes.Call:

@@ -69,7 +69,9 @@ def test_defaults_are_the_whole_context_and_no_overlap(model: Model) -> None:
 
 def test_progress_ends_at_the_number_of_tokens(model: Model) -> None:
     steps: list[tuple[int, int]] = []
-    result = evaluate_text(model, TEXT, context=10, on_progress=lambda *step: steps.append(step))
+    result = evaluate_text(
+        model, TEXT, context=10, stride=4, on_progress=lambda *step: steps.append(step)
+    )
     assert {total for _, total in steps} == {result.tokens}
     done = [done for done, _ in steps]
     assert done == sorted(set(done))

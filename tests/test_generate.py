@@ -1,5 +1,6 @@
 """The loop: batches, ends, stop strings, what a prompt may be."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,22 @@ def test_finished_sequences_leave_the_batch(model: Model, monkeypatch: pytest.Mo
     assert sizes == [2] * 14 + [1] * 6  # prefill and 13 steps together, then one alone
 
 
+def test_several_outputs_read_their_prompt_once(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_read = []
+    forward_batch = _core.forward_batch
+
+    def spy(sessions: list[Any], ids: list[Any]) -> Any:
+        n_read.append(sum(map(len, ids)))
+        return forward_batch(sessions, ids)
+
+    monkeypatch.setattr(generation._core, "forward_batch", spy)
+    options = {"num_return_sequences": 3, "temperature": 1.5, "max_new_tokens": 3, **NEVER}
+    model.generate_results(PROMPTS[:4], **options)
+    assert n_read == [sum(map(len, PROMPTS[:4])), 12, 12]
+
+
 def test_several_outputs_of_one_prompt(model: Model) -> None:
     options = {"num_return_sequences": 3, "temperature": 1.5, "seed": 9, "max_new_tokens": 8}
     results = model.generate_results(PROMPTS[:2], **options)
@@ -195,6 +212,22 @@ def test_what_generate_returns(text_model: Model) -> None:
     several = text_model.generate("the", temperature=1, num_return_sequences=2, max_new_tokens=5)
     assert isinstance(several, list)
     assert len(several) == 2
+
+
+def test_an_empty_text_is_a_lone_bos(tmp_path: Path) -> None:
+    """Also where the tokenizer adds none by itself; without BOS there is nothing to begin with."""
+    folder = WRITERS["byte_level"](tmp_path)
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer is not None
+    assert tokenizer.encode("") == []
+    decoder = make_decoder(vocab_size=tokenizer.vocab_size)
+    model = make_model(decoder, tokenizer=tokenizer, threads=1)
+    assert model.encode_prompts(["", "the"]) == [[1], tokenizer.encode("the")]
+    tokenizer.special_tokens.clear()
+    with pytest.raises(ValueError, match=r"prompt of 1 to 63 tokens .*, got 0"):
+        model.generate("")
 
 
 def test_defaults_come_from_the_model(text_model: Model) -> None:

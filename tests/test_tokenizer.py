@@ -108,11 +108,12 @@ def test_sentencepiece_adds_bos_unless_told_otherwise(
 def test_sentencepiece_added_tokens(tmp_path: Path) -> None:
     folder = WRITERS["sentencepiece"](tmp_path)
     write_config(folder, added_tokens_decoder={"340": {"content": "<|user|>"}})
-    (folder / "added_tokens.json").write_text('{"<|end|>": 341}')
+    (folder / "added_tokens.json").write_text('{"<|end|>": 341, "<|user|>s": 342}')
     tokenizer = load(folder)
     ids = tokenizer.encode("<|user|>the<|end|>", add_special_tokens=False)
     assert (ids[0], ids[-1]) == (340, 341)
-    assert tokenizer.vocab_size == 342
+    assert tokenizer.vocab_size == 343
+    assert tokenizer.encode("<|user|>s", add_special_tokens=False) == [342]  # the longest
     assert tokenizer.token_to_id("<|end|>") == 341
     assert tokenizer.id_to_token(340) == "<|user|>"
     assert tokenizer.decode(ids) == "the"
@@ -129,6 +130,24 @@ def test_special_tokens_from_each_place(tmp_path: Path) -> None:
     assert load(folder).special_tokens == {"bos_token": "<s>"}
     (folder / "special_tokens_map.json").write_text(json.dumps(SPECIAL_TOKENS))
     assert load(folder).special_tokens == SPECIAL_TOKENS
+
+
+def test_truncation_and_padding_of_the_file_are_off(tmp_path: Path) -> None:
+    """They are for training batches; transformers turns them off too."""
+    folder = WRITERS["byte_level"](tmp_path)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["truncation"] = {
+        "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0,
+    }  # fmt: skip
+    content["padding"] = {
+        "strategy": {"Fixed": 30}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0,
+        "pad_type_id": 0, "pad_token": "<unk>",
+    }  # fmt: skip
+    path.write_text(json.dumps(content))
+    tokenizer = load(folder)
+    assert tokenizer.decode(tokenizer.encode("the cat and the rain")) == "the cat and the rain"
+    assert len(tokenizer.encode("the")) < 5
 
 
 def test_unknown_ids_and_tokens(folder: Path) -> None:
@@ -181,6 +200,24 @@ def test_pieces_are_the_text_behind_the_prompt(folder: Path, text: str, n_prompt
     assert tokenizer.decode(prompt_ids) + "".join(pieces) == tokenizer.decode(prompt_ids + ids)
 
 
+@pytest.mark.parametrize("n", range(1, 5))
+def test_prompts_that_end_in_many_bytes(folder: Path, n: int) -> None:
+    tokenizer = load(folder)
+    prompt_ids = tokenizer.encode("\U0001f600" * n)
+    ids = tokenizer.encode("x\u20ac", add_special_tokens=False)[-3:]  # the bytes of one character
+    assert "".join(stream_text(tokenizer, ids, prompt_ids)) == "\u20ac"
+
+
+def test_special_tokens_do_not_hide_the_prompt(folder: Path) -> None:
+    """A first token's space is kept however many special tokens are before it."""
+    tokenizer = load(folder)
+    ids = tokenizer.encode("the cat and", add_special_tokens=False)
+    for n in range(1, len(ids)):
+        if tokenizer.decode(ids).startswith(tokenizer.decode(ids[:n]) + " "):
+            text = "".join(stream_text(tokenizer, ids[n:], [*ids[:n], *[2] * 10]))
+            assert tokenizer.decode(ids[:n]) + text == "the cat and"
+
+
 def test_pieces_never_hold_half_a_character(folder: Path) -> None:
     tokenizer = load(folder)
     text = "\U0001f600\u20ac\u00e9" * 5
@@ -225,6 +262,7 @@ def test_pieces_of_random_ids(folder: Path, seed: int) -> None:
         (("the other", "cat"), "the "),
         (("cat and",), "the "),
         (("t",), ""),
+        (("he", "the"), ""),
         (("animals",), "the cat and the other animal"),
         (("thx", "andy", "catt"), "the cat and the other animal"),
         (("he other animal",), "the cat and t"),

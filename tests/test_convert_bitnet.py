@@ -14,10 +14,14 @@ from convert_reference import (
     read_tensors,
     stored_matrix,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_checkpoint import BITNET, LLAMA, is_linear, random_tensors, write_checkpoint
 
 from bitnet_py.checkpoint import read_checkpoint
 from bitnet_py.convert import convert
+from bitnet_py.convert.ternary_valued import as_ternary
+from bitnet_py.convert.weights import Weight
 
 AUTO = {"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}
 ONLINE = AUTO | {"quantization_mode": "online"}
@@ -307,3 +311,40 @@ def test_blocks_do_not_show(
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "pieces")
     )
     assert whole == pieces
+
+
+class Rows(Weight):
+    """A weight in memory."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        super().__init__("w", values.shape, "F32")
+        self.values = values
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        return self.values[begin:end]
+
+
+MAGNITUDES = st.sampled_from([0.0, 0.5, 0.3, 1e-40, 7e4])
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 300), st.sampled_from([1, 3, 1000]), MAGNITUDES, MAGNITUDES
+)
+def test_detection_loses_nothing(
+    n: int, k: int, block_bytes: int, first: float, second: float
+) -> None:
+    """Whatever two magnitudes meet, and wherever a block ends."""
+    values = random_codes((n, k), n * k).astype(np.float32)
+    values[: n // 2] *= np.float32(first)
+    values[n // 2 :] *= np.float32(second)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bitnet_py.convert.block_pool.BLOCK_BYTES", block_bytes)
+        found = as_ternary(Rows(values))
+    assert found is not None
+    assert np.array_equal(found.read(0, n), values)
+    sizes = np.abs(values).max(axis=1)
+    is_one = len(set(sizes[sizes > 0])) <= 1
+    assert found.scale_kind == ("tensor" if is_one else "row")
+    if k > 2:
+        values[n // 2, :3] = (0.1, 0.2, 0.3)
+        assert as_ternary(Rows(values)) is None

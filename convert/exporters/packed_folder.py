@@ -90,7 +90,7 @@ def _write_matrix(
         writer.append(encoder.name, block)
         progress.advance((end - done_rows) * n_cols)
         done_rows = end
-    scale = encoder.scale()
+    scale = encoder.take_scale()
     if encoder.scale_entry is not None and scale is not None:
         writer.append(encoder.scale_entry.name, scale)
 

@@ -70,8 +70,11 @@ class Encoder(ABC):
         Any thread may call, for different blocks at once.
         """
 
-    def scale(self) -> NDArray[Any] | None:
-        """The scales, of the shape of scale_entry; complete once every block has been encoded."""
+    def take_scale(self) -> NDArray[Any] | None:
+        """The scales, of the shape of scale_entry, when every block has been encoded.
+
+        They are handed over and forgotten: kept for all tensors they would add up.
+        """
         return None
 
     @property
@@ -95,29 +98,26 @@ class ScaledEncoder(Encoder):
             f"{name}_scale", scale_dtype, tuple(_core.scale_shape(format_id, scale_kind, *shape))
         )
         self.panel_rows = _format_info(format_id).panel_rows
-        self._scale: NDArray[Any] | None = None
-
-    def put_scale(self, begin: int, scale: NDArray[np.float32]) -> None:
-        """Keeps the scales of a block: [1] per tensor, [n] per row, [n, groups] per group."""
-        if self.scale_kind == "tensor":
-            self._scales()[:] = scale
-        else:
-            self._scales()[..., begin : begin + len(scale)] = scale.T
-
-    def scale(self) -> NDArray[Any]:
-        """See Encoder."""
-        return self._scales()
+        self._scale: NDArray[Any] = np.empty(0)
 
     def prepare(self, pool: BlockPool) -> None:
         """See Encoder."""
         super().prepare(pool)
-        self._scales()
+        assert self.scale_entry is not None
+        dtype = NUMPY_DTYPES[self.scale_entry.dtype]
+        self._scale = np.zeros(self.scale_entry.shape, dtype)  # padded rows keep 0
 
-    def _scales(self) -> NDArray[Any]:
-        if self._scale is None:  # padded rows keep scale 0
-            assert self.scale_entry is not None
-            self._scale = np.zeros(self.scale_entry.shape, NUMPY_DTYPES[self.scale_entry.dtype])
-        return self._scale
+    def put_scale(self, begin: int, scale: NDArray[np.float32]) -> None:
+        """Keeps the scales of a block: [1] per tensor, [n] per row, [n, groups] per group."""
+        if self.scale_kind == "tensor":
+            self._scale[:] = scale
+        else:
+            self._scale[..., begin : begin + len(scale)] = scale.T
+
+    def take_scale(self) -> NDArray[Any]:
+        """See Encoder."""
+        scale, self._scale = self._scale, np.empty(0)
+        return scale
 
 
 def _encoders() -> dict[str, type[Encoder]]:

@@ -31,23 +31,29 @@ struct QueryTile {
   std::int64_t head_dim;
 };
 
+// What several queries use is loaded once; for one, it may stay an operand in memory.
+template <class S, int kQueries>
+typename S::F shared(typename S::F v) {
+  return kQueries > 1 ? S::keep(v) : v;
+}
+
 // scores[i][j] = scale * q_i . k_j for keys [0, count) of a block; up to 7 scores more are written.
 template <class S, class E, int kQueries>
-void score_keys(const QueryTile& tile, const E* keys, std::int64_t count, float scale) {
+BITNET_NEST void score_keys(const QueryTile& tile, const E* keys, std::int64_t count, float scale) {
   using F = typename S::F;
   constexpr int kKeys = kQueries == 1 ? 8 : kQueries == 2 ? 4 : 2;
   for (std::int64_t j = 0; j < count; j += kKeys) {
     const E* key[kKeys];
-    for (int b = 0; b < kKeys; ++b) key[b] = keys + smaller(j + b, count - 1) * tile.head_dim;
+    repeat<kKeys>([&](auto b) { key[b] = keys + smaller(j + b, count - 1) * tile.head_dim; });
     F dot[kLanes];
-    for (F& lane_sums : dot) lane_sums = S::set(0.0f);
+    repeat<kLanes>([&](auto i) { dot[i] = S::set(0.0f); });
     for_lanes<S>(tile.head_dim, [&](auto load, auto) {
-      F k[kKeys];
-      for (int b = 0; b < kKeys; ++b) k[b] = load(key[b]);
-      for (int a = 0; a < kQueries; ++a) {
-        const F q = load(tile.q[a]);
-        for (int b = 0; b < kKeys; ++b) dot[a * kKeys + b] = S::fma(q, k[b], dot[a * kKeys + b]);
-      }
+      F q[kQueries];
+      repeat<kQueries>([&](auto a) { q[a] = S::keep(load(tile.q[a])); });
+      repeat<kKeys>([&](auto b) {
+        const F k = shared<S, kQueries>(load(key[b]));
+        repeat<kQueries>([&](auto a) { dot[a * kKeys + b] = S::fma(q[a], k, dot[a * kKeys + b]); });
+      });
     });
     float dots[kLanes];
     S::store(dots, S::mul(S::sums(dot), S::set(scale)));
@@ -78,25 +84,26 @@ void exp_scores(float* scores, std::int64_t count, float* max, float* sum) {
 // block_out[i] += sum of p_ij * v_j over keys [begin, end) in order, for kQueries queries from
 // `first`.
 template <class S, class E, int kQueries>
-void add_values(const QueryTile& tile, int first, const E* values, std::int64_t begin,
-                std::int64_t end) {
+BITNET_NEST void add_values(const QueryTile& tile, int first, const E* values, std::int64_t begin,
+                            std::int64_t end) {
   using F = typename S::F;
   constexpr int kVecs = kQueries == 1 ? 8 : kQueries == 2 ? 4 : 2;
   const auto columns = [&](auto vecs, auto load, auto store) {
     constexpr int kCount = decltype(vecs)::kValue;
     F sum[kQueries][kCount];
-    for (int a = 0; a < kQueries; ++a)
-      for (int c = 0; c < kCount; ++c) sum[a][c] = load(tile.block_out[first + a] + c * kLanes);
+    const auto each_sum = [](auto fn) {
+      repeat<kQueries>([&](auto a) { repeat<kCount>([&](auto c) { fn(a, c); }); });
+    };
+    each_sum([&](auto a, auto c) { sum[a][c] = load(tile.block_out[first + a] + c * kLanes); });
     for (std::int64_t j = begin; j < end; ++j) {
-      F v[kCount];
-      for (int c = 0; c < kCount; ++c) v[c] = load(values + j * tile.head_dim + c * kLanes);
-      for (int a = 0; a < kQueries; ++a) {
-        const F p = S::set(tile.scores[first + a][j]);
-        for (int c = 0; c < kCount; ++c) sum[a][c] = S::fma(p, v[c], sum[a][c]);
-      }
+      F p[kQueries];
+      repeat<kQueries>([&](auto a) { p[a] = S::set(tile.scores[first + a][j]); });
+      repeat<kCount>([&](auto c) {
+        const F v = shared<S, kQueries>(load(values + j * tile.head_dim + c * kLanes));
+        repeat<kQueries>([&](auto a) { sum[a][c] = S::fma(p[a], v, sum[a][c]); });
+      });
     }
-    for (int a = 0; a < kQueries; ++a)
-      for (int c = 0; c < kCount; ++c) store(tile.block_out[first + a] + c * kLanes, sum[a][c]);
+    each_sum([&](auto a, auto c) { store(tile.block_out[first + a] + c * kLanes, sum[a][c]); });
   };
   std::int64_t d = 0;
   for (; d + kVecs * kLanes <= tile.head_dim; d += kVecs * kLanes)

@@ -16,8 +16,8 @@ constexpr std::int64_t kDensePanel = 8;
 // kRows x kTokens outputs from (row, token) on, all lanes in registers. Rows past the end repeat
 // the last one and are dropped.
 template <class S, class E, int kRows, int kTokens>
-BITNET_NOINLINE void dense_tile(const LinearArgs& args, std::int64_t row, std::int64_t row_end,
-                                std::int64_t token) {
+BITNET_NEST void dense_tile(const LinearArgs& args, std::int64_t row, std::int64_t row_end,
+                            std::int64_t token) {
   using F = typename S::F;
   const E* w[kRows];
   const float* x[kTokens];

@@ -146,37 +146,49 @@ class GroupSums {
 // ---- GEMV: every tile is decoded in registers, for one or two tokens.
 
 template <class W, int kTokens, class Sink>
-void gemv_panel(const std::uint8_t* tiles, std::int64_t count, const std::int8_t* x,
-                std::int64_t x_stride, const Block& block, Sink& sink) {
+BITNET_NEST void gemv_panel(const std::uint8_t* tiles, std::int64_t count, const std::int8_t* x,
+                            std::int64_t x_stride, const Block& block, Sink& sink) {
   using S = typename W::S;
   TokenSums* out = sink.begin(block);
   const auto each_sum = [](auto fn) {
     repeat<kTokens>([&](auto t) { repeat<W::kVecs>([&](auto v) { fn(t, v); }); });
   };
+  constexpr int kChains = W::kGemvChains / kTokens > 1 ? W::kGemvChains / kTokens : 1;
+  constexpr std::int64_t kMaxTiles = W::kGemvSteps * W::kTiles;
   const std::int64_t part = Sink::kGroups ? kGroupTiles : count;
   for (std::int64_t first = 0, group = 0; first < count; first += part, ++group) {
     const std::int64_t last = smaller(first + part, count);
     typename S::I total[kTokens][W::kVecs];
     each_sum([&](auto t, auto v) { total[t][v] = S::set_int(0); });
     for (std::int64_t tile = first; tile < last;) {
-      const std::int64_t stop = smaller(tile + W::kGemvSteps * W::kTiles, last);
-      typename W::Sum sum[kTokens][W::kVecs];
-      each_sum([&](auto t, auto v) { sum[t][v] = W::zero(); });
-      for (; tile < stop; tile += 2) {  // a cache line; K is padded to it
-        S::prefetch(tiles + tile * kTileBytes + kAhead);
-        repeat<2 / W::kTiles>([&](auto step) {
-          const std::int64_t at = tile + step;
-          const auto codes = W::load(tiles + at * kTileBytes);
-          typename W::Acts acts[kTokens];
-          repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + at * kTileColumns); });
-          repeat<W::kVecs>([&](auto v) {
-            const auto vec = W::gemv_vec(codes, v);
-            repeat<kTokens>([&](auto t) { sum[t][v] = W::add_products(sum[t][v], vec, acts[t]); });
-          });
+      const std::int64_t stop = smaller(tile + kMaxTiles, last);
+      typename W::Sum sum[kChains][kTokens][W::kVecs];
+      repeat<kChains>([&](auto c) { each_sum([&](auto t, auto v) { sum[c][t][v] = W::zero(); }); });
+      const auto add_tiles = [&](auto c, std::int64_t at) {
+        const auto codes = W::load(tiles + at * kTileBytes);
+        typename W::Acts acts[kTokens];
+        repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + at * kTileColumns); });
+        repeat<W::kVecs>([&](auto v) {
+          const auto vec = W::gemv_vec(codes, v);
+          repeat<kTokens>(
+              [&](auto t) { sum[c][t][v] = W::add_products(sum[c][t][v], vec, acts[t]); });
         });
+      };
+      // As many steps at once as there are chains, but whole cache lines; then what is left of
+      // them.
+      constexpr int kSteps = kChains * W::kTiles < 2 ? 2 : kChains;
+      for (; tile + kSteps * W::kTiles <= stop; tile += kSteps * W::kTiles) {
+        for (std::int64_t line = 0; line < kSteps * W::kTiles; line += 2)
+          S::prefetch(tiles + (tile + line) * kTileBytes + kAhead);
+        repeat<kSteps>(
+            [&](auto step) { add_tiles(Index<step % kChains>{}, tile + step * W::kTiles); });
       }
-      each_sum(
-          [&](auto t, auto v) { total[t][v] = S::add(total[t][v], W::gemv_flush(sum[t][v], v)); });
+      for (; tile < stop; tile += W::kTiles) add_tiles(Index<0>{}, tile);
+      repeat<kChains>([&](auto c) {
+        each_sum([&](auto t, auto v) {
+          total[t][v] = S::add(total[t][v], W::gemv_flush(sum[c][t][v], v));
+        });
+      });
     }
     each_sum([&](auto t, auto v) { S::store(out[t] + v * kVecRows, total[t][v]); });
     sink.end_part(group);
@@ -195,11 +207,10 @@ void add_token(typename W::Sum (&sum)[W::kTileVecs], const typename W::Vec (&vec
 }
 
 // kTileVecs vectors of rows x kTokens tokens over `steps` steps, all sums in registers; adds to
-// `out`, or overwrites it if `fresh`. Not inlined: alone, compilers keep the sums in registers.
+// `out`, or overwrites it if `fresh`.
 template <class W, int kTokens>
-BITNET_NOINLINE void register_tile(const std::uint8_t* vecs, std::int64_t steps,
-                                   const std::int8_t* x, std::int64_t x_stride, bool fresh,
-                                   std::int32_t* out) {
+BITNET_NEST void register_tile(const std::uint8_t* vecs, std::int64_t steps, const std::int8_t* x,
+                               std::int64_t x_stride, bool fresh, std::int32_t* out) {
   using S = typename W::S;
   typename W::Sum sum[kTokens][W::kTileVecs];
   repeat<kTokens>([&](auto t) { repeat<W::kTileVecs>([&](auto v) { sum[t][v] = W::zero(); }); });

@@ -7,6 +7,8 @@
 
 namespace bitnet {
 
+extern const KernelTable kAvx512VnniTable;
+extern const KernelTable kAvxVnniTable;
 extern const KernelTable kAvx2Table;
 extern const KernelTable kGenericTable;
 
@@ -19,6 +21,12 @@ struct Entry {
 
 // Best first. An ISA is one entry here and one bitnet_add_isa line in CMakeLists.txt.
 constexpr Entry kEntries[] = {
+#if BITNET_HAVE_AVX512_VNNI
+    {&kAvx512VnniTable, &CpuFeatures::avx512_vnni},
+#endif
+#if BITNET_HAVE_AVX_VNNI
+    {&kAvxVnniTable, &CpuFeatures::avx_vnni},
+#endif
 #if BITNET_HAVE_AVX2
     {&kAvx2Table, &CpuFeatures::avx2},
 #endif

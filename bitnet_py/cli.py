@@ -5,6 +5,7 @@ told in one line on stderr; a traceback is a bug of ours.
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -16,7 +17,6 @@ from bitnet_py.cli_info import info
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Run ternary language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +25,24 @@ app.command("generate")(generate)
 app.command("chat")(chat)
 app.command("eval")(evaluate)
 app.command("info")(info)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from bitnet_py._core import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def bitnet(
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Run ternary language models."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -126,6 +126,11 @@ def test_info(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{linear + other:,}" in shown
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(capsys, "--version")
+    assert (run.code, run.out) == (0, f"{bitnet_py.__version__}\n")
+
+
 def test_chat_over_a_pipe(
     folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

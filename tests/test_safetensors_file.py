@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load as load_library
+from safetensors.numpy import save, save_file
 
 from bitnet_py.errors import FormatError
 from bitnet_py.safetensors_file import SafetensorsFile, SafetensorsFolder
@@ -195,6 +198,38 @@ def test_hostile_length(tmp_path: Path, content: bytes, rule: str) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         SafetensorsFile(tmp_path / "absent.safetensors")
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    edits=st.lists(
+        st.tuples(
+            st.integers(0, 500), st.sampled_from([*b'{}[]",:0129-. UFI\x00\xff']) | st.none()
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_accepted_the_library_accepts_too(
+    tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, int | None]]
+) -> None:
+    """Random edits of a good file: a FormatError, or what the format's own library reads."""
+    content = bytearray(save(TENSORS, {"format": "np"}))
+    for index, byte in edits:
+        at = index % len(content)
+        content[at : at + 1] = b"" if byte is None else bytes([byte])
+    path = tmp_path_factory.getbasetemp() / "edited.safetensors"
+    path.write_bytes(content)
+    try:
+        with SafetensorsFile(path) as file:
+            ours = {name: file.view(name) for name in file.entries}
+    except FormatError:
+        return
+    theirs = load_library(bytes(content))
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        assert ours[name].tobytes() == array.tobytes()
+        assert ours[name].shape == array.shape
 
 
 def make_shards(folder: Path, weight_map: dict[str, Any]) -> None:

@@ -19,6 +19,12 @@ from jinja2.parser import Parser
 
 from bitnet_py.errors import FormatError
 from bitnet_py.json_file import read_json_object
+from bitnet_py.model_files import (
+    CHAT_TEMPLATE,
+    CHAT_TEMPLATES,
+    TOKENIZER_CONFIG,
+    named_template_files,
+)
 from bitnet_py.template_sandbox import MeteredEnvironment, TemplateLimitError
 
 __all__ = ["ChatTemplate", "load_chat_template"]
@@ -142,14 +148,14 @@ def load_chat_template(
     Raises:
         FormatError: a template that is none.
     """
-    default, others = folder / "chat_template.jinja", folder / "chat_templates"
+    default, others = folder / CHAT_TEMPLATE, folder / CHAT_TEMPLATES
     paths = {"default": default} if default.is_file() else {}
-    paths |= {path.stem: path for path in sorted(others.glob("*.jinja"))}
+    paths |= {path.stem: path for path in named_template_files(folder)}
     if paths:
         read = {name: _read_text(path) for name, path in paths.items()}
         return ChatTemplate(read, special_tokens, str(default if default.is_file() else others))
 
-    path = folder / "tokenizer_config.json"
+    path = folder / TOKENIZER_CONFIG
     value = read_json_object(path).get("chat_template") if path.is_file() else None
     if value is None:
         return None

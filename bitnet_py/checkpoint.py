@@ -16,7 +16,7 @@ from bitnet_py.errors import FormatError
 from bitnet_py.json_file import read_json_object
 from bitnet_py.safetensors_file import SafetensorsFolder
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["FORMAT_VERSION", "QUANT_METHOD", "Checkpoint", "read_checkpoint"]
 
 QUANT_METHOD: Final = "bitnet_py"
 FORMAT_VERSION: Final = 1

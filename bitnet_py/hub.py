@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bitnet_py.model_files import HUB_PATTERNS
+
 __all__ = ["resolve_folder"]
 
-# Never pickles, never code.
-FILE_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def resolve_folder(
     path_or_id: str | Path,
     revision: str | None = None,
-    file_patterns: Sequence[str] = FILE_PATTERNS,
+    file_patterns: Sequence[str] = HUB_PATTERNS,
 ) -> Path:
     """The local folder of a model; an id like "owner/name" that is no folder here is downloaded.
 

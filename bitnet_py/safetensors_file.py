@@ -19,7 +19,14 @@ from bitnet_py.errors import FormatError
 from bitnet_py.json_file import read_json_object
 from bitnet_py.safetensors_header import NUMPY_DTYPES, TensorEntry, read_header
 
-__all__ = ["NUMPY_DTYPES", "SafetensorsFile", "SafetensorsFolder", "TensorEntry"]
+__all__ = [
+    "INDEX_NAME",
+    "NUMPY_DTYPES",
+    "SINGLE_NAME",
+    "SafetensorsFile",
+    "SafetensorsFolder",
+    "TensorEntry",
+]
 
 SINGLE_NAME: Final = "model.safetensors"
 INDEX_NAME: Final = "model.safetensors.index.json"

@@ -17,6 +17,7 @@ import numpy as np
 from bitnet_py import _core
 from bitnet_py.errors import FormatError
 from bitnet_py.json_file import read_json_object
+from bitnet_py.model_files import GENERATION_CONFIG
 
 __all__ = ["GenerationConfig"]
 
@@ -119,7 +120,7 @@ class GenerationConfig:
         if path.is_file():
             config = read_json_object(path)
             values = {name: config.get(name) for name in ("eos_token_id", "bos_token_id")}
-        path = folder / "generation_config.json"
+        path = folder / GENERATION_CONFIG
         if path.is_file():
             values |= {k: v for k, v in read_json_object(path).items() if v is not None}
         known = {field.name for field in fields(cls)}

@@ -14,6 +14,13 @@ from typing import Any, Final, Protocol
 
 from bitnet_py.errors import FormatError
 from bitnet_py.json_file import read_json_object
+from bitnet_py.model_files import (
+    ADDED_TOKENS,
+    SENTENCEPIECE,
+    SPECIAL_TOKENS_MAP,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+)
 
 __all__ = ["Tokenizer", "load_tokenizer"]
 
@@ -90,15 +97,15 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     Raises:
         FormatError: a tokenizer file that its library refuses, or a config that is not JSON.
     """
-    config = _read_optional(folder / "tokenizer_config.json")
-    special_tokens = _named_tokens(_read_optional(folder / "special_tokens_map.json"))
+    config = _read_optional(folder / TOKENIZER_CONFIG)
+    special_tokens = _named_tokens(_read_optional(folder / SPECIAL_TOKENS_MAP))
     special_tokens |= _named_tokens(config)
     backend: Backend
-    if (folder / "tokenizer.json").is_file():
-        backend = FastBackend(folder / "tokenizer.json")
-    elif (folder / "tokenizer.model").is_file():
-        added = _added_tokens(config) | _read_optional(folder / "added_tokens.json")
-        sentencepiece = SentencePieceBackend(folder / "tokenizer.model", config, added)
+    if (folder / TOKENIZER).is_file():
+        backend = FastBackend(folder / TOKENIZER)
+    elif (folder / SENTENCEPIECE).is_file():
+        added = _added_tokens(config) | _read_optional(folder / ADDED_TOKENS)
+        sentencepiece = SentencePieceBackend(folder / SENTENCEPIECE, config, added)
         special_tokens = sentencepiece.model_tokens | special_tokens
         backend = sentencepiece
     else:

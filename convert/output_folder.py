@@ -14,6 +14,11 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from bitnet_py.errors import FormatError
+from bitnet_py.json_file import read_json_object
+from bitnet_py.model_files import CHAT_TEMPLATES
+from bitnet_py.safetensors_file import INDEX_NAME, SINGLE_NAME
+
 if sys.platform != "win32":
     import fcntl
 
@@ -21,15 +26,47 @@ __all__ = ["OutputFolder", "check_apart", "check_output"]
 
 
 def check_output(out: Path, *, force: bool) -> None:
-    """Raises FileExistsError when `out` exists and may not be replaced, or is no model's folder."""
+    """Checks that `out` may be made: it is absent or empty, or a model's folder and `force` is set.
+
+    Raises:
+        FileExistsError: it may not be replaced; says why.
+    """
     if not out.exists():
+        return
+    if out.is_mount():
+        message = f"{out} is where a disk is mounted and cannot be replaced; name a folder in it"
+        raise FileExistsError(message)
+    if out.is_dir() and not any(out.iterdir()):
         return
     if not force:
         message = f"{out} exists; name another folder, or replace it with --force (force=True)"
         raise FileExistsError(message)
-    if not out.is_dir() or any(path.is_dir() for path in out.iterdir()):
-        message = f"{out} is not a folder of plain files, so no model; it is not replaced"
+    if (reason := _why_no_model(out)) is not None:
+        message = f"{out} is not replaced, because it is no model's folder: {reason}"
         raise FileExistsError(message)
+
+
+def _why_no_model(folder: Path) -> str | None:
+    """What speaks against a folder being a model's and nothing else; None when nothing does."""
+    if not folder.is_dir():
+        return "it is a file"
+    for path in sorted(folder.iterdir()):
+        is_templates = path.name == CHAT_TEMPLATES and not path.is_symlink()
+        if path.is_dir() and not (is_templates and _holds_templates(path)):
+            return f"it has a folder {path.name}"
+    try:
+        config = read_json_object(folder / "config.json")
+    except (FormatError, OSError):
+        return "it has no config.json of a model"
+    if not isinstance(config.get("model_type"), str):
+        return "its config.json has no model_type"
+    if not any((folder / name).is_file() for name in (SINGLE_NAME, INDEX_NAME)):
+        return f"it has neither {SINGLE_NAME} nor {INDEX_NAME}"
+    return None
+
+
+def _holds_templates(folder: Path) -> bool:
+    return all(path.suffix == ".jinja" and path.is_file() for path in folder.iterdir())
 
 
 def check_apart(out: Path, source: Path) -> None:
@@ -98,17 +135,19 @@ class OutputFolder:
         """Flushes everything to disk and puts the folder in its place.
 
         Raises:
-            FileExistsError: `out` exists by now, and `force` is not given.
+            FileExistsError: `out` is by now what may not be replaced.
             OSError: something could not be written.
         """
-        for file in self.path.iterdir():
+        for file in self.path.rglob("*"):
             _flush(file)
         _flush(self.path)
         replaced = self._out.with_name(f"{self._out.name}.replaced-{os.getpid()}")
         if self._out.exists():
-            if not self._force:
-                message = f"{self._out} appeared while it was being made; it is kept"
-                raise FileExistsError(message)
+            try:
+                check_output(self._out, force=self._force)
+            except FileExistsError as error:
+                message = f"{self._out} changed while the output was being made: {error}"
+                raise FileExistsError(message) from None
             self._out.rename(replaced)
         try:
             self.path.rename(self._out)
@@ -123,6 +162,8 @@ class OutputFolder:
     def _restore_replaced(self) -> None:
         """Mends a run that died between the two renames of `commit`, or just after them."""
         for replaced in self._siblings("replaced"):
+            if any(replaced.iterdir()) and _why_no_model(replaced) is not None:
+                continue  # not ours: `commit` renames only what is empty or a model
             if self._out.exists():
                 shutil.rmtree(replaced)
             else:
@@ -133,7 +174,9 @@ class OutputFolder:
         return sorted(
             path
             for path in self._out.parent.iterdir()
-            if path.name.startswith(prefix) and path.name[len(prefix) :].isdecimal()
+            if path.name.startswith(prefix)
+            and path.name[len(prefix) :].isdecimal()
+            and path.is_dir()
         )
 
 

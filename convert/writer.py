@@ -17,13 +17,13 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bitnet_py.safetensors_file import INDEX_NAME, SINGLE_NAME
+
 from .formats import Entry
 
 __all__ = ["ALIGNMENT", "SafetensorsWriter"]
 
 ALIGNMENT: Final = 64
-SINGLE_NAME: Final = "model.safetensors"
-INDEX_NAME: Final = "model.safetensors.index.json"
 
 
 class SafetensorsWriter:

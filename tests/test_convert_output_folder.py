@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tiny_checkpoint import make_checkpoint
 
+from bitnet_py.chat_template import load_chat_template
 from bitnet_py.convert import convert
 from bitnet_py.convert.exporters.packed_folder import PackedFolder
 from bitnet_py.convert.output_folder import OutputFolder
@@ -31,9 +32,18 @@ def names(folder: Path) -> set[str]:
 
 def test_an_existing_output_is_refused(tmp_path: Path, source: Path) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "stray.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"out exists; .*--force"):
         convert(source, tmp_path / "out")
-    assert contents(tmp_path / "out") == {}
+    assert contents(tmp_path / "out") == {"stray.txt": b"mine"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_empty_output_is_filled(tmp_path: Path, source: Path, force: bool) -> None:
+    (tmp_path / "out").mkdir()
+    convert(source, tmp_path / "out", method="f16", force=force)
+    assert "model.safetensors" in names(tmp_path / "out")
+    assert names(tmp_path) == {"src", "out"}
 
 
 def test_force_replaces_a_folder(tmp_path: Path, source: Path) -> None:
@@ -45,16 +55,54 @@ def test_force_replaces_a_folder(tmp_path: Path, source: Path) -> None:
     assert names(tmp_path) == {"src", "fresh", "out"}
 
 
-@pytest.mark.parametrize("kind", ["file", "folders"])
-def test_force_spares_what_is_no_model(tmp_path: Path, source: Path, kind: str) -> None:
+CONFIG = '{"model_type": "llama"}'
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"": "precious"}, "it is a file"),
+        ({"photos/cat.jpg": "", "config.json": CONFIG, "model.safetensors": ""}, "a folder photos"),
+        ({"thesis.tex": "years of work"}, "it has no config.json of a model"),
+        ({"config.json": "{", "model.safetensors": ""}, "it has no config.json of a model"),
+        ({"config.json": "{}", "model.safetensors": ""}, "its config.json has no model_type"),
+        ({"config.json": CONFIG, "thesis.tex": ""}, "it has neither model.safetensors nor"),
+        (
+            {"chat_templates/a.txt": "", "config.json": CONFIG, "model.safetensors": ""},
+            "a folder chat_templates",
+        ),
+    ],
+)
+def test_force_spares_what_is_no_model(
+    tmp_path: Path, source: Path, files: dict[str, str], reason: str
+) -> None:
     out = tmp_path / "out"
-    if kind == "file":
-        out.write_text("precious")
-    else:
-        (out / "photos").mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="not a folder of plain files"):
+    for name, text in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    with pytest.raises(FileExistsError, match=f"out is not replaced, .*{reason}"):
         convert(source, out, force=True)
-    assert out.is_file() or (out / "photos").is_dir()
+    assert {name: (out / name).read_text() for name in files} == files
+
+
+def test_a_place_of_a_mounted_disk_is_refused_at_once(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "out")
+    with pytest.raises(FileExistsError, match="is where a disk is mounted"):
+        convert(source, tmp_path / "out", force=True)
+
+
+def test_named_chat_templates_are_copied_and_replaced(tmp_path: Path, source: Path) -> None:
+    (source / "chat_templates").mkdir()
+    (source / "chat_templates" / "rag.jinja").write_text("rag")
+    (source / "chat_template.jinja").write_text("plain")
+    for force in (False, True):
+        convert(source, tmp_path / "out", method="f16", force=force)
+        template = load_chat_template(tmp_path / "out")
+        assert template is not None
+        assert template.names == ("default", "rag")
 
 
 @pytest.mark.parametrize("out", ["src", "src/out", ".", "link", "link/out"])
@@ -178,6 +226,14 @@ def test_killed_between_the_two_renames(tmp_path: Path, source: Path, was_rename
     assert names(tmp_path) == {"src", "out"}
 
 
+def test_a_folder_with_the_name_of_a_replaced_one_is_kept(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "out.replaced-1").mkdir()
+    (tmp_path / "out.replaced-1" / "mine").touch()
+    convert(source, tmp_path / "out", method="f16")
+    convert(source, tmp_path / "out", method="f16", force=True)
+    assert names(tmp_path / "out.replaced-1") == {"mine"}
+
+
 def test_only_partial_folders_are_removed(tmp_path: Path, source: Path) -> None:
     for name in ("out.partial-notes", "out2.partial-1", "out.partial"):
         (tmp_path / name).mkdir()
@@ -192,10 +248,11 @@ def test_an_output_that_appears_meanwhile_is_kept(
 
     def commit_late(self: OutputFolder) -> None:
         (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine").touch()
         commit(self)
 
     monkeypatch.setattr(OutputFolder, "commit", commit_late)
-    with pytest.raises(FileExistsError, match="appeared while"):
+    with pytest.raises(FileExistsError, match="changed while the output was being made"):
         convert(source, tmp_path / "out")
     assert names(tmp_path) == {"src", "out"}
-    assert names(tmp_path / "out") == set()
+    assert names(tmp_path / "out") == {"mine"}

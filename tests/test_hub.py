@@ -1,5 +1,6 @@
 """Folders and ids: which is which, and what is fetched of an id."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ def test_an_id_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve_folder("owner/name-1.58b", "v2") == tmp_path
     ((repo_id, options),) = calls
     assert (repo_id, options["revision"]) == ("owner/name-1.58b", "v2")
-    assert {"*.safetensors", "*.json", "tokenizer.model"} <= set(options["allow_patterns"])
+    patterns = options["allow_patterns"]
+    for name in ("config.json", "model-1.safetensors", "tokenizer.model", "chat_templates/a.jinja"):
+        assert any(fnmatchcase(name, pattern) for pattern in patterns)
+    for name in ("pytorch_model.bin", "modeling.py", "train_log.json"):
+        assert not any(fnmatchcase(name, pattern) for pattern in patterns)
     assert not any("bin" in pattern or "py" in pattern for pattern in options["allow_patterns"])
 
 

@@ -9,7 +9,10 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
+
+from bitnet_py.checkpoint import FORMAT_VERSION, QUANT_METHOD
+from bitnet_py.model_files import companion_files
 
 from ..block_pool import BlockPool, row_blocks
 from ..formats import Encoder, Entry
@@ -19,19 +22,6 @@ from ..progress import Progress
 from ..sources import Source
 from ..writer import SafetensorsWriter
 from . import Exporter
-
-FORMAT_VERSION: Final = 1
-COPIED_NAMES: Final = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 
 
 class PackedFolder(Exporter):
@@ -56,9 +46,9 @@ class PackedFolder(Exporter):
         (folder / "config.json").write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8"
         )
-        for name in COPIED_NAMES:
-            if (source.folder / name).is_file():
-                shutil.copyfile(source.folder / name, folder / name)
+        for name in companion_files(source.folder):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source.folder / name, folder / name)
 
 
 def _write_tensors(
@@ -97,7 +87,7 @@ def _write_matrix(
 
 def _quantization_config(plan: Plan, conversion: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "quant_method": "bitnet_py",
+        "quant_method": QUANT_METHOD,
         "format_version": FORMAT_VERSION,
         "decoder": dict(plan.decoder),
         "tensors": _tensor_patterns(plan),

@@ -1,8 +1,15 @@
 """The engine's rules: bitwise sameness on one ISA, what it refuses, and what it leaves behind."""
 
 import _thread
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,13 +74,16 @@ def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
         other = tiny_core_model(threads=threads, **options)
         np.testing.assert_array_equal(logits_of(other, IDS, 5, kv=kv), whole)
 
-    # Three sequences of unequal length in one batch, the long one beside others.
+    # Three different sequences of unequal length in one batch, the long one between others.
     sessions = [_core.Session(model, 640, kv) for _ in range(3)]
-    parts = [IDS[:40], IDS, IDS[:3]]
+    parts = [IDS[200:240], IDS, IDS[250:253]]
+    alone = [logits_of(model, part, kv=kv) for part in parts]
     batch = _core.forward_batch(sessions, parts, "all")
-    np.testing.assert_array_equal(batch, np.concatenate([whole[:40], whole, whole[:3]]))
-    last = _core.forward_batch([sessions[0], sessions[2]], [IDS[40:41], IDS[3:5]], "last")
-    np.testing.assert_array_equal(last, whole[[40, 4]])
+    np.testing.assert_array_equal(batch, np.concatenate(alone))
+    more = [IDS[240:241], IDS[253:255]]
+    last = _core.forward_batch([sessions[0], sessions[2]], more, "last")
+    longer = [logits_of(model, ids, kv=kv)[-1] for ids in (IDS[200:241], IDS[250:255])]
+    np.testing.assert_array_equal(last, longer)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -199,6 +209,7 @@ def test_a_batch_is_checked_before_it_runs() -> None:
         ({"mlp_bias": 1}, "field 'mlp_bias' of another type"),
         ({"colour": 1}, "unknown field 'colour'"),
         ({"rope_type": "llama3", "rope_high_freq_factor": 1.0}, "above rope_low_freq_factor"),
+        ({"intermediate_size": 2**17 + 1}, "of at most 131072, got 131073"),
     ],
 )
 def test_a_config_is_refused_by_field(change: dict[str, Any], message: str) -> None:
@@ -250,12 +261,30 @@ GOOD = {name: _core.PackedTensor(*value) for name, value in tiny_tensors(TINY_DE
         (broken(Q, scale=None), f"'{Q}': expected 1 scales, got 0"),
         (broken(Q, scale=np.full(1, np.nan, np.float32)), f"{Q}_scale': expected finite"),
         (broken(Q, scale=np.full(1, -1, np.float32)), "at least 0, got -1"),
-        (broken(Q, scale=np.ones(1)), "float32 or float16 scale, got float64"),
+        (broken(Q, scale=np.ones(1)), "scale of dtype float32, got float64"),
         (broken(Q, scale=np.ones(1, np.float16)), "only group scales may be float16"),
         (broken(Q, scale_kind="none"), "does not take a scale per 'none'"),
         (broken(Q, scale_kind="column"), "one of none, tensor, row, group"),
         (broken(Q, format="ternary9"), "got 'ternary9'"),
-        (broken(Q, data=GOOD[Q].data.astype(np.int8)), "of the type of format ternary2"),
+        (broken(Q, data=GOOD[Q].data.astype(np.int8)), "data of dtype uint8, got int8"),
+        (
+            broken(HEAD, format="bf16", data=np.ones((97, 64), np.float16)),
+            "dtype uint16, got float16",
+        ),
+        (broken(HEAD, format="f16", data=np.ones((97, 64), ">f2")), "dtype float16, got >f2"),
+        (GOOD | {Q: 5}, r"expected \(format, data, scale, scale kind\)"),
+        (GOOD | {Q: (5, GOOD[Q].data, None, "none")}, r"expected \(format, data, scale"),
+        (broken(NORM, data=changed(GOOD[NORM].data, 7, np.nan)), "expected finite f32 values"),
+        (
+            broken(
+                HEAD,
+                format="f32",
+                scale_kind="none",
+                scale=None,
+                data=np.full((97, 64), np.inf, np.float32),
+            ),
+            "expected finite f32 values",
+        ),
         (broken(Q, data=GOOD[Q].data[:, ::2]), "C-contiguous"),
         (broken(NORM, format="f16", data=np.ones(64, np.float16)), "expected f32"),
         (broken(HEAD, scale_kind="tensor"), "int8 does not take a scale per 'tensor'"),
@@ -290,6 +319,94 @@ def test_a_number_of_threads_is_checked_before_they_start(threads: int) -> None:
         tiny_core_model(threads=threads)
     with pytest.raises(ValueError, match="threads in"):
         _core.Kernels("generic", threads)
+
+
+def test_a_nan_that_was_not_looked_for_shows_in_the_logits() -> None:
+    """The rounding to int8 must not turn it into a number."""
+    tensors = tiny_tensors(TINY_DECODER)
+    name = "model.layers.0.input_layernorm.weight"
+    format, data, scale, kind = tensors[name]
+    tensors[name] = (format, changed(data, 3, np.nan), scale, kind)
+    model = _core.Model(TINY_DECODER, tensors, validate=False)
+    logits = _core.Session(model, 8).forward([1, 2])
+    assert np.isnan(logits).all()
+    with pytest.raises(ValueError, match="the weights are broken"):
+        _core.Sampler().sample(logits[0], np.zeros(0, np.int32))
+
+
+def test_the_model_keeps_its_arrays_alive() -> None:
+    tensors = tiny_tensors(TINY_DECODER)
+    model = _core.Model(TINY_DECODER, tensors)
+    before = _core.Session(model, 8).forward([1, 2, 3])
+    tensors.clear()
+    gc.collect()
+    noise = [np.full(5000, 255, np.uint8) for _ in range(200)]
+    np.testing.assert_array_equal(_core.Session(model, 8).forward([1, 2, 3]), before)
+    assert len(noise) == 200
+
+
+def test_threads_that_share_a_session_never_overfill_it() -> None:
+    session = _core.Session(tiny_core_model(threads=2), 40)
+    refused = []
+
+    def append() -> None:
+        try:
+            session.forward(IDS[:9], "none")
+        except ValueError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=append) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert session.length == 36
+    assert len(refused) == 4
+    assert all("the context is full" in text for text in refused)
+
+
+def test_a_cache_that_no_machine_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="choose a smaller max_seq_len"):
+        _core.Session(tiny_core_model(TINY_DECODER | {"head_dim": 4096}), 2**31, "f32")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_of_fork_computes_alone_and_ends() -> None:
+    decoder = TINY_DECODER | {"hidden_size": 512, "intermediate_size": 1032, "head_dim": 64}
+    model = tiny_core_model(decoder, threads=3)
+    expected = _core.Session(model, 8).forward([1, 2, 3])
+    program = textwrap.dedent("""
+        import os, sys
+        sys.path.insert(0, sys.argv[1])
+        import numpy as np
+        from bitnet_py import _core
+        from test_engine import TINY_DECODER, tiny_core_model
+        decoder = TINY_DECODER | {"hidden_size": 512, "intermediate_size": 1032, "head_dim": 64}
+        model = tiny_core_model(decoder, threads=3)
+        want = _core.Session(model, 8).forward([1, 2, 3])
+        for _ in range(8):
+            _core.Session(model, 8).forward([1, 2, 3])
+            child = os.fork()
+            if child == 0:
+                same = np.array_equal(_core.Session(model, 8).forward([1, 2, 3]), want)
+                del model
+                os._exit(0 if same else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        np.save(sys.argv[2], want)
+    """)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "logits.npy"
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            program,
+            str(Path(__file__).parent),
+            str(out),
+        ]
+        subprocess.run(command, check=True, timeout=60)
+        np.testing.assert_array_equal(np.load(out), expected)
 
 
 def test_code_padding_is_checked() -> None:

@@ -1,5 +1,6 @@
 // Owns: scalar conversions between float32, float16 and bfloat16 (round to nearest even), for code
-// that handles few values: kernels have vector instructions for it.
+// that handles few values: kernels have vector instructions for it. Static, so that an ISA file
+// that includes this defines nothing that a linker could give to others.
 #pragma once
 
 #include <cstdint>
@@ -7,22 +8,22 @@
 
 namespace bitnet {
 
-inline float bits_to_float(std::uint32_t bits) {
+static inline float bits_to_float(std::uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
-inline std::uint32_t float_to_bits(float value) {
+static inline std::uint32_t float_to_bits(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
-inline float bf16_to_float(std::uint16_t half) {
+static inline float bf16_to_float(std::uint16_t half) {
   return bits_to_float(static_cast<std::uint32_t>(half) << 16);
 }
 
-inline float f16_to_float(std::uint16_t half) {
+static inline float f16_to_float(std::uint16_t half) {
   const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
   const std::uint32_t magnitude = half & 0x7fffu;
   // Exponent and mantissa moved into float32's place are off by 2^112; the product is exact, also
@@ -32,7 +33,7 @@ inline float f16_to_float(std::uint16_t half) {
   return bits_to_float(sign | float_to_bits(value));
 }
 
-inline std::uint16_t float_to_f16(float value) {
+static inline std::uint16_t float_to_f16(float value) {
   const std::uint32_t bits = float_to_bits(value);
   const std::uint32_t sign = bits >> 16 & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;

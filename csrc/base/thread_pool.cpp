@@ -6,6 +6,9 @@
 
 #include "base/check.h"
 
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -39,9 +42,25 @@ bool spin_until(const Done& done) {
   return done();
 }
 
-constexpr int kMaxThreads = 1024;  // more is a mistake
 constexpr std::uint64_t kFieldMask = (std::uint64_t{1} << 20) - 1;
 constexpr int kChunksShift = 20, kRoundShift = 40;
+
+// Counts the forks between the first process and this one.
+int process_generation() {
+  static std::atomic<int> generation{0};
+#if !defined(_WIN32)
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { ++generation; });
+  (void)registered;
+#endif
+  return generation.load(std::memory_order_relaxed);
+}
+
+int checked(int threads) {
+  constexpr int kMaxThreads = 1024;  // more is a mistake
+  check_arg(threads >= 1 && threads <= kMaxThreads, "threads", "expected threads in [1, ",
+            kMaxThreads, "], got ", threads);
+  return threads;
+}
 
 bool has_chunks(std::uint64_t ticket) {
   return (ticket & kFieldMask) < (ticket >> kChunksShift & kFieldMask);
@@ -49,80 +68,86 @@ bool has_chunks(std::uint64_t ticket) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : threads_(threads) {
-  check_arg(threads >= 1 && threads <= kMaxThreads, "threads", "expected threads in [1, ",
-            kMaxThreads, "], got ", threads);
+ThreadPool::ThreadPool(int threads)
+    : threads_(checked(threads)), process_(process_generation()), shared_(new Shared) {
   try {
     for (int worker = 1; worker < threads_; ++worker)
-      workers_.emplace_back([this, worker] { worker_loop(worker); });
+      shared_->workers.emplace_back([this, worker] { worker_loop(worker); });
   } catch (...) {  // the system gives no more threads: leave none behind
     stop();
+    delete shared_;
     throw;
   }
 }
 
-ThreadPool::~ThreadPool() { stop(); }
+ThreadPool::~ThreadPool() {
+  if (process_ != process_generation()) return;
+  stop();
+  delete shared_;
+}
 
 void ThreadPool::stop() {
   {
-    std::lock_guard<std::mutex> lock(park_mutex_);
-    stop_.store(true);
+    std::lock_guard<std::mutex> lock(shared_->park_mutex);
+    shared_->stop.store(true);
   }
-  wake_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  shared_->wake.notify_all();
+  for (std::thread& worker : shared_->workers) worker.join();
 }
 
 void ThreadPool::take_chunks(int worker) {
-  std::uint64_t ticket = ticket_.load();
+  std::uint64_t ticket = shared_->ticket.load();
   while (has_chunks(ticket)) {
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1)) continue;
-    // Until this chunk is done, run() does not return and *fn_ stays.
+    if (!shared_->ticket.compare_exchange_weak(ticket, ticket + 1)) continue;
+    // Until this chunk is done, run() does not return and *shared_->fn stays.
     try {
-      (*fn_)(static_cast<std::int64_t>(ticket & kFieldMask), worker);
+      (*shared_->fn)(static_cast<std::int64_t>(ticket & kFieldMask), worker);
     } catch (...) {
-      std::lock_guard<std::mutex> lock(error_mutex_);
-      if (!error_) error_ = std::current_exception();
+      std::lock_guard<std::mutex> lock(shared_->error_mutex);
+      if (!shared_->error) shared_->error = std::current_exception();
     }
-    done_.fetch_add(1);
-    ticket = ticket_.load();
+    shared_->done.fetch_add(1);
+    ticket = shared_->ticket.load();
   }
 }
 
 void ThreadPool::worker_loop(int worker) {
-  const auto ready = [&] { return stop_.load() || has_chunks(ticket_.load()); };
-  while (!stop_.load()) {
+  const auto ready = [&] { return shared_->stop.load() || has_chunks(shared_->ticket.load()); };
+  while (!shared_->stop.load()) {
     if (!spin_until(ready)) {
-      std::unique_lock<std::mutex> lock(park_mutex_);
-      parked_.fetch_add(1);
-      wake_.wait(lock, ready);
-      parked_.fetch_sub(1);
+      std::unique_lock<std::mutex> lock(shared_->park_mutex);
+      shared_->parked.fetch_add(1);
+      shared_->wake.wait(lock, ready);
+      shared_->parked.fetch_sub(1);
     }
     take_chunks(worker);
   }
 }
 
 void ThreadPool::run(std::int64_t chunks, const std::function<void(std::int64_t, int)>& fn) {
-  std::lock_guard<std::mutex> turn(turn_);
-  if (threads_ == 1 || chunks == 1) {
+  check(chunks < kMaxChunks, "threads", "expected fewer than ", kMaxChunks, " chunks, got ",
+        chunks);
+  std::lock_guard<std::mutex> turn(shared_->turn);
+  if (threads_ == 1 || chunks <= 1 || process_ != process_generation()) {
     for (std::int64_t chunk = 0; chunk < chunks; ++chunk) fn(chunk, 0);
     return;
   }
-  fn_ = &fn;
-  done_.store(0);
-  const std::uint64_t round = (ticket_.load() >> kRoundShift) + 1;
-  ticket_.store(round << kRoundShift | static_cast<std::uint64_t>(chunks) << kChunksShift);
+  shared_->fn = &fn;
+  shared_->done.store(0);
+  const std::uint64_t round = (shared_->ticket.load() >> kRoundShift) + 1;
+  shared_->ticket.store(round << kRoundShift | static_cast<std::uint64_t>(chunks) << kChunksShift);
   // A worker that counted itself as parked before it saw this round is woken here; one that has not
   // yet taken the mutex will see the new round in its wait condition.
-  if (parked_.load() > 0) {
+  if (shared_->parked.load() > 0) {
     {
-      std::lock_guard<std::mutex> lock(park_mutex_);
+      std::lock_guard<std::mutex> lock(shared_->park_mutex);
     }
-    wake_.notify_all();
+    shared_->wake.notify_all();
   }
   take_chunks(0);
   // Others finish what they have begun: spin, and give way when the machine is busy.
-  while (!spin_until([&] { return done_.load() == chunks; })) std::this_thread::yield();
-  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  while (!spin_until([&] { return shared_->done.load() == chunks; })) std::this_thread::yield();
+  if (shared_->error) std::rethrow_exception(std::exchange(shared_->error, nullptr));
 }
 
 std::int64_t ThreadPool::chunks_for(std::int64_t units) const {

@@ -28,6 +28,8 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
+  static constexpr std::int64_t kMaxChunks = 1 << 20;
+
   // fn(chunk, worker) for every chunk in [0, chunks), each once, worker in [0, threads); returns
   // when all are done. The first exception is rethrown here. Calls from several threads take turns;
   // calls from inside fn are a bug. chunks < 2^20.
@@ -42,24 +44,31 @@ class ThreadPool {
   std::int64_t chunks_for(std::int64_t units) const;
 
  private:
-  void stop();
   void worker_loop(int worker);
   void take_chunks(int worker);
+  void stop();
 
+  // What workers share. After fork() a child has this memory but not the workers: it then computes
+  // alone, and lets the memory be, since a condition variable that workers wait on can not be
+  // destroyed.
+  struct Shared {
+    std::vector<std::thread> workers;
+    std::mutex turn;  // one run at a time
+    const std::function<void(std::int64_t, int)>* fn = nullptr;
+    // round << 40 | chunks << 20 | next chunk: a chunk is taken by one compare-and-swap, which
+    // fails for a thread that looked at an earlier round.
+    std::atomic<std::uint64_t> ticket{0};
+    std::atomic<std::int64_t> done{0};
+    std::atomic<bool> stop{false};
+    std::atomic<int> parked{0};
+    std::mutex park_mutex;
+    std::condition_variable wake;
+    std::mutex error_mutex;
+    std::exception_ptr error;
+  };
   const int threads_;
-  std::vector<std::thread> workers_;
-  std::mutex turn_;  // one run at a time
-  const std::function<void(std::int64_t, int)>* fn_ = nullptr;
-  // round << 40 | chunks << 20 | next chunk: a chunk is taken by one compare-and-swap, which fails
-  // for a thread that looked at an earlier round.
-  std::atomic<std::uint64_t> ticket_{0};
-  std::atomic<std::int64_t> done_{0};
-  std::atomic<bool> stop_{false};
-  std::atomic<int> parked_{0};
-  std::mutex park_mutex_;
-  std::condition_variable wake_;
-  std::mutex error_mutex_;
-  std::exception_ptr error_;
+  const int process_;  // which generation of fork() made the workers
+  Shared* const shared_;
 };
 
 }  // namespace bitnet

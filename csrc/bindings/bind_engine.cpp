@@ -20,46 +20,59 @@ using std::int64_t;
 
 // ---- Model
 
-// (format, data, scale | None, scale kind) as a view; contiguity and dtypes are checked here, sizes
-// and names by build_weights.
-TensorView tensor_view(const std::string& name, const py::handle& value) {
-  const auto fields = py::cast<py::tuple>(value);
-  check_arg(fields.size() == 4, "model", "tensor '", name,
-            "': expected (format, data, scale, kind)");
+// A C-contiguous, aligned array of exactly this dtype (numpy's name for it).
+py::array require_stored(const std::string& tensor, const char* what, const py::handle& value,
+                         const char* dtype) {
+  check_arg(py::isinstance<py::array>(value), "model", "tensor '", tensor, "': expected ", what,
+            " to be a numpy array");
+  const auto array = py::reinterpret_borrow<py::array>(value);
+  check_arg(array.dtype().equal(py::dtype(dtype)), "model", "tensor '", tensor, "': expected ",
+            what, " of dtype ", dtype, ", got ", std::string(py::str(array.dtype())));
+  const auto address = reinterpret_cast<std::uintptr_t>(array.data());
+  check_arg((array.flags() & py::array::c_style) != 0 &&
+                address % static_cast<std::uintptr_t>(array.itemsize()) == 0,
+            "model", "tensor '", tensor, "': expected ", what, " to be C-contiguous and aligned");
+  return array;
+}
+
+const char* stored_dtype(const FormatInfo& info) {
+  switch (info.format) {
+    case Format::kF32:
+      return "float32";
+    case Format::kF16:
+      return "float16";
+    case Format::kBF16:
+      return "uint16";  // numpy has no bfloat16
+    default:
+      return "uint8";
+  }
+}
+
+// (format, data, scale | None, scale kind) as a view. Types are checked here, sizes and names by
+// build_weights. The arrays that it views are added to `kept`.
+TensorView tensor_view(const std::string& name, const py::handle& value,
+                       std::vector<py::array>& kept) {
+  const bool is_tuple = py::isinstance<py::tuple>(value) && py::len(value) == 4;
+  check_arg(is_tuple && py::isinstance<py::str>(value[py::int_(0)]) &&
+                py::isinstance<py::str>(value[py::int_(3)]),
+            "model", "tensor '", name, "': expected (format, data, scale, scale kind)");
+  const auto fields = py::reinterpret_borrow<py::tuple>(value);
   const FormatInfo& info = format_by_name(fields[0].cast<std::string>());
-  check_arg(py::isinstance<py::array>(fields[1]), "model", "tensor '", name,
-            "': expected data to be a numpy array");
-  const auto data = py::cast<py::array>(fields[1]);
-  const bool right_type = info.packed ? py::isinstance<py::array_t<std::uint8_t>>(data)
-                          : info.format == Format::kF32 ? py::isinstance<py::array_t<float>>(data)
-                                                        : data.itemsize() == 2;
-  check_arg(right_type && (data.flags() & py::array::c_style), "model", "tensor '", name,
-            "': expected C-contiguous data of the type of format ", info.name, ", got ",
-            std::string(py::str(data.dtype())));
-  const int64_t align = info.packed ? 1 : static_cast<int64_t>(data.itemsize());
-  check_arg(reinterpret_cast<std::uintptr_t>(data.data()) % static_cast<std::uintptr_t>(align) == 0,
-            "model", "tensor '", name, "': expected data aligned to ", align, " bytes");
+  kept.push_back(require_stored(name, "data", fields[1], stored_dtype(info)));
   TensorView view{info.format,
                   scale_kind_by_name(fields[3].cast<std::string>()),
-                  static_cast<const std::uint8_t*>(data.data()),
-                  data.nbytes(),
+                  static_cast<const std::uint8_t*>(kept.back().data()),
+                  kept.back().nbytes(),
                   nullptr,
                   0,
                   false};
   if (fields[2].is_none()) return view;
-  check_arg(py::isinstance<py::array>(fields[2]), "model", "tensor '", name,
-            "': expected scale to be a numpy array or None");
-  const auto scale = py::cast<py::array>(fields[2]);
-  view.scale_is_f16 = py::str(scale.dtype()).cast<std::string>() == "float16";
-  check_arg((view.scale_is_f16 || py::isinstance<py::array_t<float>>(scale)) &&
-                (scale.flags() & py::array::c_style) &&
-                reinterpret_cast<std::uintptr_t>(scale.data()) %
-                        static_cast<std::uintptr_t>(scale.itemsize()) ==
-                    0,
-            "model", "tensor '", name, "': expected an aligned, C-contiguous float32 or float16 ",
-            "scale, got ", std::string(py::str(scale.dtype())));
-  view.scale = scale.data();
-  view.scale_count = scale.size();
+  view.scale_is_f16 = py::isinstance<py::array>(fields[2]) &&
+                      py::cast<py::array>(fields[2]).dtype().equal(py::dtype("float16"));
+  kept.push_back(
+      require_stored(name, "scale", fields[2], view.scale_is_f16 ? "float16" : "float32"));
+  view.scale = kept.back().data();
+  view.scale_count = kept.back().size();
   return view;
 }
 
@@ -85,12 +98,11 @@ class PyModel {
           int threads, bool validate)
       : config_(config_from_dict(config_values)),
         kernels_(select_table(isa)),
-        pool_(threads == 0 ? default_threads() : threads),
-        tensors_(py::dict(tensors)) {
+        pool_(threads == 0 ? default_threads() : threads) {
     std::map<std::string, TensorView> views;
-    for (const auto& item : tensors_) {
+    for (const auto& item : tensors) {
       const auto name = py::cast<std::string>(item.first);
-      views.emplace(name, tensor_view(name, item.second));
+      views.emplace(name, tensor_view(name, item.second, kept_));
     }
     py::gil_scoped_release unlocked;
     weights_ = build_weights(config_, views, validate, pool_);
@@ -98,11 +110,15 @@ class PyModel {
     decoder_ = std::make_unique<Decoder>(config_, weights_, *ops_);
   }
 
-  // Needs the GIL released; calls from several Python threads take turns.
-  void forward(const std::vector<SequenceInput>& inputs, LogitRows want, float* logits) {
+  // fn() without the GIL, one at a time: whatever touches the decoder or a cache goes through here,
+  // so Python threads may share a model and even a session.
+  template <class Fn>
+  void exclusively(const Fn& fn) {
+    py::gil_scoped_release unlocked;
     std::lock_guard<std::mutex> turn(turn_);
-    decoder_->forward(inputs, want, logits, SignalPoll{});
+    fn();
   }
+  Decoder& decoder() { return *decoder_; }
 
   const ModelConfig& config() const { return config_; }
   const char* isa() const { return kernels_.name; }
@@ -115,7 +131,7 @@ class PyModel {
   const ModelConfig config_;
   const KernelTable& kernels_;
   ThreadPool pool_;
-  const py::dict tensors_;  // keeps the viewed arrays alive
+  std::vector<py::array> kept_;  // what weights_ views
   Weights weights_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Decoder> decoder_;
@@ -134,9 +150,11 @@ struct PySession {
       : model(std::move(owner)), cache(model->config(), max_seq_len, kv_type_by_name(kv_dtype)) {}
 
   void truncate(int64_t length) {
-    check_arg(length >= 0 && length <= cache.length(), "truncate", "expected a length in [0, ",
-              cache.length(), "], got ", length);
-    cache.set_length(length);
+    model->exclusively([&] {
+      check_arg(length >= 0 && length <= cache.length(), "truncate", "expected a length in [0, ",
+                cache.length(), "], got ", length);
+      cache.set_length(length);
+    });
   }
 
   // Copies rows [0, length) of every layer and head between the cache and two arrays.
@@ -152,9 +170,11 @@ struct PySession {
     auto k = new_array<std::uint8_t>({cache.layers(), cache.heads(), length, row});
     auto v = new_array<std::uint8_t>({cache.layers(), cache.heads(), length, row});
     std::uint8_t *to_k = k.mutable_data(), *to_v = v.mutable_data();
-    each_head([&](int64_t index, std::uint8_t* keys, std::uint8_t* values) {
-      std::copy_n(keys, length * row, to_k + index * length * row);
-      std::copy_n(values, length * row, to_v + index * length * row);
+    model->exclusively([&] {
+      each_head([&](int64_t index, std::uint8_t* keys, std::uint8_t* values) {
+        std::copy_n(keys, length * row, to_k + index * length * row);
+        std::copy_n(values, length * row, to_v + index * length * row);
+      });
     });
     return py::make_tuple(k, v);
   }
@@ -168,11 +188,13 @@ struct PySession {
     check_arg(length <= cache.capacity(), "import_kv", "expected at most ", cache.capacity(),
               " tokens, got ", length);
     const std::uint8_t *from_k = k.data(), *from_v = v.data();
-    each_head([&](int64_t index, std::uint8_t* keys, std::uint8_t* values) {
-      std::copy_n(from_k + index * length * row, length * row, keys);
-      std::copy_n(from_v + index * length * row, length * row, values);
+    model->exclusively([&] {
+      each_head([&](int64_t index, std::uint8_t* keys, std::uint8_t* values) {
+        std::copy_n(from_k + index * length * row, length * row, keys);
+        std::copy_n(from_v + index * length * row, length * row, values);
+      });
+      cache.set_length(length);
     });
-    cache.set_length(length);
   }
 
   std::shared_ptr<PyModel> model;
@@ -197,7 +219,7 @@ std::vector<std::int32_t> token_ids(const py::handle& value, int64_t vocab) {
   return ids;
 }
 
-py::array_t<float> forward_batch(const std::vector<PySession*>& sessions,
+py::array_t<float> forward_batch(const std::vector<std::shared_ptr<PySession>>& sessions,
                                  const std::vector<py::object>& ids, const std::string& logits) {
   constexpr const char* kNames[] = {"none", "last", "all"};
   const LogitRows want = enum_by_name<LogitRows>("logits", logits, kNames);
@@ -212,12 +234,9 @@ py::array_t<float> forward_batch(const std::vector<PySession*>& sessions,
     PySession& session = *sessions[i];
     check_arg(session.model.get() == &model, "forward", "expected sessions of one model");
     for (std::size_t j = 0; j < i; ++j)
-      check_arg(sessions[j] != &session, "forward", "expected each session once");
+      check_arg(sessions[j] != sessions[i], "forward", "expected each session once");
     kept.push_back(token_ids(ids[i], model.config().vocab_size));
     const auto count = static_cast<int64_t>(kept.back().size());
-    check_arg(session.cache.length() + count <= session.cache.capacity(), "forward",
-              "the context is full: ", session.cache.length(), " tokens are there and ", count,
-              " more do not fit in max_seq_len ", session.cache.capacity());
     inputs.push_back({&session.cache, nullptr, count});
     tokens += count;
   }
@@ -227,8 +246,13 @@ py::array_t<float> forward_batch(const std::vector<PySession*>& sessions,
                                                   : 0;
   auto out = new_array<float>({rows, model.config().vocab_size});
   float* to = out.mutable_data();
-  py::gil_scoped_release unlocked;
-  model.forward(inputs, want, to);
+  model.exclusively([&] {
+    for (const SequenceInput& input : inputs)
+      check_arg(input.cache->length() + input.count <= input.cache->capacity(), "forward",
+                "the context is full: ", input.cache->length(), " tokens are there and ",
+                input.count, " more do not fit in max_seq_len ", input.cache->capacity());
+    model.decoder().forward(inputs, want, to, SignalPoll{});
+  });
   return out;
 }
 
@@ -248,7 +272,7 @@ void bind_engine(py::module_& m) {
       .def_property_readonly("isa", &PyModel::isa)
       .def_property_readonly("threads", &PyModel::threads);
 
-  py::class_<PySession>(m, "Session")
+  py::class_<PySession, std::shared_ptr<PySession>>(m, "Session")
       .def(py::init<std::shared_ptr<PyModel>, int64_t, const std::string&>(), py::arg("model"),
            py::arg("max_seq_len"), py::arg("kv_dtype") = "f16")
       .def_property_readonly("length", [](const PySession& s) { return s.cache.length(); })
@@ -257,9 +281,8 @@ void bind_engine(py::module_& m) {
       .def("truncate", &PySession::truncate, py::arg("length"))
       .def(
           "forward",
-          [](PySession& session, const py::object& ids, const std::string& logits) {
-            return forward_batch({&session}, {ids}, logits);
-          },
+          [](const std::shared_ptr<PySession>& session, const py::object& ids,
+             const std::string& logits) { return forward_batch({session}, {ids}, logits); },
           py::arg("token_ids"), py::arg("logits") = "last")
       .def("export_kv", &PySession::export_kv)
       .def("import_kv", &PySession::import_kv, py::arg("k"), py::arg("v"));

@@ -1,6 +1,8 @@
 // Owns: the Python face of kernels/: one kernel table at a time, for tests and benches.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -106,7 +108,14 @@ class Kernels {
     auto q = new_array<std::int8_t>({tokens, round_up(k, 8)});
     auto scale = new_array<float>({tokens});
     auto group_sum = new_array<std::int32_t>({tokens, ceil_div(k, kGroupSize)});
-    quantize(x.data(), tokens, k, q.mutable_data(), scale.mutable_data(), group_sum.mutable_data());
+    const float* from = x.data();
+    std::int8_t* codes = q.mutable_data();
+    float* scales = scale.mutable_data();
+    std::int32_t* sums = group_sum.mutable_data();
+    {
+      py::gil_scoped_release unlocked;
+      quantize(from, tokens, k, codes, scales, sums);
+    }
     return py::make_tuple(q, scale, group_sum);
   }
 
@@ -158,12 +167,12 @@ class Kernels {
     args.x_stride = k;
     args.out = result.mutable_data();
     args.out_stride = n;
+    py::gil_scoped_release unlocked;
     QuantizedActs acts(tokens, info.int8_activations ? k : 0);
     if (info.int8_activations) {
       quantize(args.x, tokens, k, acts.q.data(), acts.scale.data(), acts.group_sum.data());
       args.acts = acts.view();
     }
-    py::gil_scoped_release unlocked;
     split_panels(info, n, [&](int64_t begin, int64_t end) {
       table_.linear[static_cast<int>(info.format)](args, begin, end);
     });
@@ -195,10 +204,12 @@ class Kernels {
     require_shape(c, "rope", "cos", {dim / 2});
     require_shape(s, "rope", "sin", {dim / 2});
     auto result = new_array<float>({heads, dim});
-    std::copy_n(x.data(), heads * dim, result.mutable_data());
+    const float *from = x.data(), *cosines = c.data(), *sines = s.data();
     float* out = result.mutable_data();
+    py::gil_scoped_release unlocked;
+    std::copy_n(from, heads * dim, out);
     pool_.parallel_for(heads, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) table_.rope(out + i * dim, c.data(), s.data(), dim);
+      for (int64_t i = begin; i < end; ++i) table_.rope(out + i * dim, cosines, sines, dim);
     });
     return result;
   }
@@ -211,10 +222,11 @@ class Kernels {
     const int64_t n = g.shape(0);
     require_shape(u, "gated_activation", "up", {n});
     auto result = new_array<float>({n});
+    const float *gates = g.data(), *ups = u.data();
     float* out = result.mutable_data();
+    py::gil_scoped_release unlocked;
     pool_.parallel_for(n, 1, [&](int64_t begin, int64_t end, int) {
-      table_.gated_activation(activation, g.data() + begin, u.data() + begin, end - begin,
-                              out + begin);
+      table_.gated_activation(activation, gates + begin, ups + begin, end - begin, out + begin);
     });
     return result;
   }

@@ -17,6 +17,7 @@ constexpr std::int64_t kUnitRows = 32;
 constexpr std::int64_t kTokenBlockBytes = 256 * 1024;
 // Below this many multiply-adds, waking the other threads costs more than they save.
 constexpr std::int64_t kMinSharedWork = 128 * 1024;
+constexpr std::int64_t kMaxAttendChunks = 4096;
 // Query vectors that share one pass over a block of keys.
 constexpr std::int64_t kQueriesPerCall = 16;
 
@@ -150,10 +151,12 @@ class CpuOps final : public Ops {
       attend_item(rows, run.begin, run.end, item % slices * item_heads, item_heads, group, layer, q,
                   out, attend_scratch_[static_cast<std::size_t>(worker)]);
     };
-    if (work < kMinSharedWork)
-      for (std::int64_t item = 0; item < items; ++item) one_item(item, 0);
-    else
-      pool_.run(items, one_item);
+    // Fine chunks, because items differ in work; when there is little, one.
+    const std::int64_t chunks = work < kMinSharedWork ? 1 : std::min(items, kMaxAttendChunks);
+    pool_.run(chunks, [&](std::int64_t chunk, int worker) {
+      const std::int64_t end = items * (chunk + 1) / chunks;
+      for (std::int64_t item = items * chunk / chunks; item < end; ++item) one_item(item, worker);
+    });
   }
 
  private:

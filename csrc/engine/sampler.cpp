@@ -49,7 +49,8 @@ std::vector<float> Sampler::penalized(const float* logits, std::int64_t vocab,
   if (penalty != 1.0f)
     for (std::int64_t i = 0; i < context_size; ++i) {
       const float raw = logits[context[i]];  // from the raw logits: a token is penalized once
-      scores[static_cast<std::size_t>(context[i])] = raw < 0 ? raw * penalty : raw / penalty;
+      scores[static_cast<std::size_t>(context[i])] =
+          std::min(raw < 0 ? raw * penalty : raw / penalty, std::numeric_limits<float>::max());
     }
   // Ban every token that would complete an n-gram which the context already has.
   const std::int64_t prefix = params_.no_repeat_ngram_size - 1;

@@ -9,6 +9,8 @@ namespace {
 
 // Any size above this is a broken config; below it no product of two sizes overflows.
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 28;
+// An int32 sum of int8 products, 127 * 128 each, holds this many columns.
+constexpr std::int64_t kMaxColumns = std::int64_t{1} << 17;
 
 struct RangeCheck {
   void operator()(const char* name, std::int64_t value, bool) const {
@@ -32,8 +34,11 @@ void check_config(const ModelConfig& c) {
             "expected num_attention_heads to be a multiple of num_key_value_heads, got ",
             c.num_attention_heads, " and ", c.num_key_value_heads);
   check_arg(c.head_dim % 2 == 0, "config", "expected an even head_dim, got ", c.head_dim);
-  check_arg(c.q_size() <= kMaxSize, "config", "expected num_attention_heads * head_dim of at most ",
-            kMaxSize, ", got ", c.q_size());
+  for (const std::int64_t columns : {c.hidden_size, c.intermediate_size, c.q_size()})
+    check_arg(
+        columns <= kMaxColumns, "config",
+        "expected hidden_size, intermediate_size and num_attention_heads * head_dim of at most ",
+        kMaxColumns, ", got ", columns);
   check_arg(c.rope_type != RopeType::kLlama3 || c.rope_high_freq_factor > c.rope_low_freq_factor,
             "config", "expected rope_high_freq_factor above rope_low_freq_factor, got ",
             c.rope_high_freq_factor, " and ", c.rope_low_freq_factor);

@@ -79,6 +79,25 @@ void validate_codes(const TensorSpec& spec, const TensorView& view, ThreadPool& 
   });
 }
 
+// Dense weights, norms and biases: NaN and infinity have all exponent bits set.
+void validate_dense(const TensorSpec& spec, const TensorView& view, ThreadPool& pool) {
+  const FormatInfo& info = format_info(view.format);
+  const auto check_all = [&](const auto* bits, auto exponent) {
+    const std::int64_t count = view.data_bytes / static_cast<std::int64_t>(sizeof *bits);
+    pool.parallel_for(count, 4096, [&](std::int64_t begin, std::int64_t end, int) {
+      bool bad = false;
+      for (std::int64_t i = begin; i < end; ++i) bad |= (bits[i] & exponent) == exponent;
+      check_arg(!bad, kOp, "tensor '", spec.name, "': expected finite ", info.name, " values");
+    });
+  };
+  if (view.format == Format::kF32)
+    check_all(reinterpret_cast<const std::uint32_t*>(view.data), std::uint32_t{0x7f800000});
+  else if (view.format == Format::kF16)
+    check_all(reinterpret_cast<const std::uint16_t*>(view.data), std::uint16_t{0x7c00});
+  else
+    check_all(reinterpret_cast<const std::uint16_t*>(view.data), std::uint16_t{0x7f80});
+}
+
 }  // namespace
 
 Weights build_weights(const ModelConfig& config, const std::map<std::string, TensorView>& tensors,
@@ -94,7 +113,10 @@ Weights build_weights(const ModelConfig& config, const std::map<std::string, Ten
   if (validate) {
     for (const auto& [name, spec] : specs) {
       const TensorView& view = tensors.at(name);
-      if (!format_info(view.format).packed) continue;
+      if (!format_info(view.format).packed) {
+        validate_dense(spec, view, pool);
+        continue;
+      }
       validate_scales(spec, view);
       validate_codes(spec, view, pool);
     }

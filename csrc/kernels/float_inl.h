@@ -134,12 +134,14 @@ void quantize_act(const float* x, std::int64_t k, std::int8_t* q, float* scale,
                   std::int32_t* group_sum) {
   using F = typename S::F;
   F most = S::set(1e-5f);
+  F nothing = S::set(0.0f);  // stays 0 while everything is finite: a maximum does not see NaN
   for_lanes<S>(k, [&](auto load, auto) {
     const F v = load(x);
     most = S::max(S::max(v, S::sub(S::set(0.0f), v)), most);
+    nothing = S::fma(v, S::set(0.0f), nothing);
   });
   const float absmax = S::largest(most);
-  *scale = absmax / 127.0f;
+  *scale = absmax / 127.0f + S::sum(nothing);
   const F ratio = S::set(127.0f / absmax);
   for (std::int64_t begin = 0; begin < k; begin += kGroupSize) {
     auto sum = S::set_int(0);

@@ -86,7 +86,8 @@ struct KernelTable {
   DotFn int8_dot;
 
   // One token: m = max(max|x|, 1e-5); r = 127/m; q = clip(rint_half_even(x * r), -128, 127);
-  // *scale = m/127; zeros from k to k_pad (k rounded up to 8); group_sum[ceil(k/128)].
+  // *scale = m/127; zeros from k to k_pad (k rounded up to 8); group_sum[ceil(k/128)]. A value that
+  // is not finite makes *scale NaN, so that it shows in the product.
   void (*quantize_act)(const float* x, std::int64_t k, std::int8_t* q, float* scale,
                        std::int32_t* group_sum);
 

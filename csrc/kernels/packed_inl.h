@@ -293,17 +293,13 @@ void multiply_panels(const std::uint8_t* weight, std::int64_t k, const Int8Acts&
                      Sink& sink) {
   constexpr std::int64_t kRows = W::kVecs * kVecRows, kPanels = kBlockVecs / W::kVecs;
   const std::int64_t tiles = (k + 7) / 8 * 8 / kTileColumns;
-  if (tokens <= 2) {
-    for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
-      const std::uint8_t* from = weight + panel * tiles * kTileBytes;
-      const Block block{panel * kRows, W::kVecs, 0, tokens};
-      if (tokens == 1)
-        gemv_panel<W, 1>(from, tiles, acts.q, acts.stride, block, sink);
-      else
-        gemv_panel<W, 2>(from, tiles, acts.q, acts.stride, block, sink);
-    }
-    return;
-  }
+  const auto gemv = [&](auto count) {
+    for (std::int64_t panel = panel_begin; panel < panel_end; ++panel)
+      gemv_panel<W, count>(weight + panel * tiles * kTileBytes, tiles, acts.q, acts.stride,
+                           {panel * kRows, W::kVecs, 0, count}, sink);
+  };
+  if (tokens == 1) return gemv(Index<1>{});
+  if (tokens == 2) return gemv(Index<2>{});
   for (std::int64_t panel = panel_begin; panel < panel_end; panel += kPanels)
     for (std::int64_t token = 0; token < tokens; token += kBlockTokens) {
       const Block block{panel * kRows, smaller(kPanels, panel_end - panel) * W::kVecs, token,

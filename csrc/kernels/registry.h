@@ -8,7 +8,8 @@
 
 namespace bitnet {
 
-// Tables that this build has and this CPU can run, best first; "generic" is always last.
+// Tables that this build has and this CPU can run, best first; "generic" is always last. Kernels
+// that an ISA leaves null come from the next table that has them.
 std::vector<const KernelTable*> available_tables();
 // Names of all tables in this build, runnable here or not, best first.
 std::vector<std::string> compiled_isas();

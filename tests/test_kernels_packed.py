@@ -148,6 +148,17 @@ def test_invalid_codes_are_read_without_harm(isa: str) -> None:
     np.testing.assert_array_equal(got[:, untouched], reference.dot(q, codes)[:, untouched])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_no_tokens_give_no_rows(isa: str) -> None:
+    kernels = _core.Kernels(isa)
+    packed, _ = random_weight("ternary2", 40, 136)
+    assert kernels.dot("ternary2", packed, 40, 136, np.empty((0, 136), np.int8)).shape == (0, 40)
+    scale, x = np.ones(1, np.float32), np.empty((0, 136), np.float32)
+    assert kernels.linear("ternary2", packed, scale, "tensor", 40, 136, x).shape == (0, 40)
+    w = np.ones((40, 136), np.float32)
+    assert kernels.linear("f32", w, None, "none", 40, 136, x).shape == (0, 40)
+
+
 class GuardedArrays:
     """Arrays that end where a page begins that nobody may read."""
 

@@ -7,10 +7,6 @@ namespace {
 
 using std::int64_t;
 
-Activation activation_by_name(const std::string& name) {
-  return enum_by_name<Activation>("hidden_act", name, kActivationNames);
-}
-
 struct FieldReader {
   const py::dict& values;
   template <class T>
@@ -36,8 +32,8 @@ struct FieldReader {
     if (!py::isinstance<py::bool_>(value)) throw py::cast_error("bool");
     field = value.cast<bool>();
   }
-  static void read(const char*, const py::object& value, Activation& field) {
-    field = activation_by_name(value.cast<std::string>());
+  static void read(const char* name, const py::object& value, Activation& field) {
+    field = activation_by_name(name, value.cast<std::string>());
   }
   static void read(const char* name, const py::object& value, RopeType& field) {
     field = enum_by_name<RopeType>(name, value.cast<std::string>(), kRopeTypeNames);

@@ -140,11 +140,6 @@ class PyModel {
 
 // ---- Session
 
-KvType kv_type_by_name(const std::string& name) {
-  constexpr const char* kNames[] = {"f32", "f16"};
-  return enum_by_name<KvType>("kv_dtype", name, kNames);
-}
-
 struct PySession {
   PySession(std::shared_ptr<PyModel> owner, int64_t max_seq_len, const std::string& kv_dtype)
       : model(std::move(owner)), cache(model->config(), max_seq_len, kv_type_by_name(kv_dtype)) {}
@@ -259,7 +254,6 @@ py::array_t<float> forward_batch(const std::vector<std::shared_ptr<PySession>>& 
 }  // namespace
 
 void bind_engine(py::module_& m) {
-  m.attr("KEY_BLOCK") = kKeyBlock;
   m.attr("PackedTensor") = py::module_::import("collections")
                                .attr("namedtuple")("PackedTensor", "format data scale scale_kind");
 

@@ -9,25 +9,13 @@
 #include "base/cpu_features.h"
 #include "base/thread_pool.h"
 #include "bindings/arrays.h"
+#include "bindings/config_dict.h"
 #include "kernels/registry.h"
 
 namespace bitnet {
 namespace {
 
 using std::int64_t;
-
-Activation activation_by_name(const std::string& name) {
-  if (name == "silu") return Activation::kSilu;
-  if (name == "relu2") return Activation::kRelu2;
-  check_arg(name == "gelu_tanh", "act", "expected one of silu, relu2, gelu_tanh, got '", name, "'");
-  return Activation::kGeluTanh;
-}
-
-KvType kv_type_by_name(const std::string& name) {
-  if (name == "f32") return KvType::kF32;
-  check_arg(name == "f16", "kv_dtype", "expected one of f32, f16, got '", name, "'");
-  return KvType::kF16;
-}
 
 // The weight of a linear layer as a checked array: uint8 tiles, or rows of float32 / uint16 /
 // float16.
@@ -54,12 +42,8 @@ py::array require_weight(const FormatInfo& info, const py::object& weight, int64
 // The scale of a linear layer as a checked array; an empty one for kNone.
 py::array require_scale(const FormatInfo& info, ScaleKind kind, const py::object& scale, int64_t n,
                         int64_t k, bool* is_f16) {
-  const bool allowed = kind == ScaleKind::kNone     ? !info.packed
-                       : kind == ScaleKind::kTensor ? info.scale_tensor
-                       : kind == ScaleKind::kRow    ? info.scale_row
-                                                    : info.scale_group;
-  check_arg(allowed, "linear", "expected a scale kind that ", info.name, " allows, got '",
-            scale_kind_name(kind), "'");
+  check_arg(allows_scale(info, kind), "linear", "expected a scale kind that ", info.name,
+            " allows, got '", scale_kind_name(kind), "'");
   *is_f16 = false;
   if (kind == ScaleKind::kNone) {
     check_arg(scale.is_none(), "linear", "expected scale None for ", info.name);
@@ -216,7 +200,7 @@ class Kernels {
 
   py::array_t<float> gated_activation(const std::string& act, const py::object& gate,
                                       const py::object& up) {
-    const Activation activation = activation_by_name(act);
+    const Activation activation = activation_by_name("act", act);
     const auto g = require_array<float>(gate, "gated_activation", "gate", 1);
     const auto u = require_array<float>(up, "gated_activation", "up", 1);
     const int64_t n = g.shape(0);

@@ -19,6 +19,15 @@ Enum enum_by_name(const char* field, const std::string& name, const char* const 
   return Enum{};
 }
 
+inline Activation activation_by_name(const char* field, const std::string& name) {
+  return enum_by_name<Activation>(field, name, kActivationNames);
+}
+
+inline KvType kv_type_by_name(const std::string& name) {
+  constexpr const char* kNames[] = {"f32", "f16"};
+  return enum_by_name<KvType>("kv_dtype", name, kNames);
+}
+
 // ValueError for a field that is unknown, missing, of another type or out of range.
 ModelConfig config_from_dict(const py::dict& values);
 py::dict config_to_dict(const ModelConfig& config);

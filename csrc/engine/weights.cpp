@@ -15,26 +15,12 @@ namespace {
 
 constexpr const char* kOp = "model";
 
-bool scale_kind_allowed(const FormatInfo& info, ScaleKind kind) {
-  switch (kind) {
-    case ScaleKind::kNone:
-      return !info.packed;
-    case ScaleKind::kTensor:
-      return info.scale_tensor;
-    case ScaleKind::kRow:
-      return info.scale_row;
-    case ScaleKind::kGroup:
-      return info.scale_group;
-  }
-  return false;
-}
-
 void check_tensor(const TensorSpec& spec, const TensorView& view) {
   const FormatInfo& info = format_info(view.format);
   const bool is_vector = spec.k == 0;
   check_arg(!is_vector || view.format == Format::kF32, kOp, "tensor '", spec.name,
             "': expected f32 ", "(norms and biases are), got ", info.name);
-  check_arg(scale_kind_allowed(info, view.scale_kind), kOp, "tensor '", spec.name, "': format ",
+  check_arg(allows_scale(info, view.scale_kind), kOp, "tensor '", spec.name, "': format ",
             info.name, " does not take a scale per '", scale_kind_name(view.scale_kind), "'");
   const std::int64_t k = is_vector ? 1 : spec.k;
   check_arg(view.data_bytes == code_bytes(info, spec.n, k), kOp, "tensor '", spec.name,

@@ -38,6 +38,20 @@ ScaleKind scale_kind_by_name(const std::string& name) {
 
 const char* scale_kind_name(ScaleKind kind) { return kScaleNames[static_cast<int>(kind)]; }
 
+bool allows_scale(const FormatInfo& info, ScaleKind kind) {
+  switch (kind) {
+    case ScaleKind::kNone:
+      return !info.packed;
+    case ScaleKind::kTensor:
+      return info.scale_tensor;
+    case ScaleKind::kRow:
+      return info.scale_row;
+    case ScaleKind::kGroup:
+      return info.scale_group;
+  }
+  return false;
+}
+
 std::int64_t padded_rows(const FormatInfo& info, std::int64_t n) {
   return info.packed ? round_up(n, info.panel_rows) : n;
 }

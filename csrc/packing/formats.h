@@ -29,6 +29,7 @@ const FormatInfo& format_info(Format format);
 const FormatInfo& format_by_name(const std::string& name);  // ValueError when unknown
 ScaleKind scale_kind_by_name(const std::string& name);      // none, tensor, row, group
 const char* scale_kind_name(ScaleKind kind);
+bool allows_scale(const FormatInfo& info, ScaleKind kind);
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }

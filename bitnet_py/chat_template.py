@@ -26,6 +26,7 @@ from bitnet_py.model_files import (
     named_template_files,
 )
 from bitnet_py.template_sandbox import MeteredEnvironment, TemplateLimitError
+from bitnet_py.text_file import read_text
 
 __all__ = ["ChatTemplate", "load_chat_template"]
 
@@ -152,7 +153,7 @@ def load_chat_template(
     paths = {"default": default} if default.is_file() else {}
     paths |= {path.stem: path for path in named_template_files(folder)}
     if paths:
-        read = {name: _read_text(path) for name, path in paths.items()}
+        read = {name: read_text(path) for name, path in paths.items()}
         return ChatTemplate(read, special_tokens, str(default if default.is_file() else others))
 
     path = folder / TOKENIZER_CONFIG
@@ -215,11 +216,3 @@ def _raise_exception(message: Any) -> NoReturn:
 
 def _strftime_now(format: str) -> str:
     return datetime.now().strftime(format)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"{path}: not UTF-8: {error.reason} at byte {error.start}"
-        raise FormatError(message) from None

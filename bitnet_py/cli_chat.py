@@ -36,7 +36,8 @@ def chat(
     """Talk with a model that has a chat template: one line, one answer."""
     from bitnet_py.model import load
 
-    session = load(model, device=device, threads=threads, revision=revision).chat(system)
+    loaded = load(model, device=device, threads=threads, revision=revision)
+    session = loaded.chat(system)
     options = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -48,6 +49,7 @@ def chat(
         "seed": seed,
         "stop_strings": stop or None,
     }
+    loaded.generation_config.with_options(options)  # what is wrong with them is said at once
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         typer.echo(HELP, err=True)

@@ -1,6 +1,5 @@
 """`bitnet eval`: how well a model predicts a text."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,8 @@ from typing import Annotated
 import typer
 
 from bitnet_py import cli_options as opt
+from bitnet_py.cli_run import print_json
+from bitnet_py.text_file import read_text
 
 __all__ = ["evaluate"]
 
@@ -32,11 +33,11 @@ def evaluate(
 
     Models with different tokenizers compare by bits per byte.
     """
-    from bitnet_py.convert.progress import progress_for
     from bitnet_py.evaluate import evaluate_text
     from bitnet_py.model import load
+    from bitnet_py.progress import progress_for
 
-    content = text.read_text("utf-8")
+    content = read_text(text)
     loaded = load(model, device=device, threads=threads, revision=revision)
     with progress_for(is_terminal=sys.stderr.isatty()) as progress:
         n_shown = 0
@@ -55,7 +56,7 @@ def evaluate(
             "bits_per_byte": result.bits_per_byte,
             "tokens": result.tokens,
         }
-        typer.echo(json.dumps(numbers))
+        print_json(numbers)
     else:
         typer.echo(f"perplexity     {result.perplexity:.4f}")
         typer.echo(f"bits per byte  {result.bits_per_byte:.4f}")

@@ -1,10 +1,7 @@
 """`bitnet info`: what a packed folder holds."""
 
-import json
-
-import typer
-
 from bitnet_py import cli_options as opt
+from bitnet_py.cli_run import plain, print_json
 
 __all__ = ["info"]
 
@@ -16,15 +13,18 @@ def info(model: opt.ModelId, revision: opt.Revision = None, as_json: opt.AsJson 
 
     summary = summarize(resolve_folder(model, revision))
     if as_json:
-        typer.echo(json.dumps(summary.to_json(), indent=2))
+        print_json(summary.to_json(), indent=2)
         return
 
     from rich.console import Console
     from rich.table import Table
 
+    # Names come from files and users: none of them is markup.
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    facts.add_row("folder", summary.folder)
-    facts.add_row("model type", summary.model_type)
+    facts.add_column()
+    facts.add_column(overflow="fold")
+    facts.add_row("folder", plain(summary.folder))
+    facts.add_row("model type", plain(summary.model_type))
     facts.add_row("weights", f"{summary.parameters:,}")
     facts.add_row("size", f"{summary.n_bytes / 1e6:,.2f} MB")
     facts.add_row(
@@ -36,13 +36,15 @@ def info(model: opt.ModelId, revision: opt.Revision = None, as_json: opt.AsJson 
     tokenizer = summary.tokenizer
     facts.add_row(
         "tokenizer",
-        f"{tokenizer['vocab_size']:,} tokens, BOS {tokenizer['bos_token']}, "
-        f"EOS {tokenizer['eos_token']}"
+        plain(
+            f"{tokenizer['vocab_size']:,} tokens, BOS {tokenizer['bos_token']}, "
+            f"EOS {tokenizer['eos_token']}"
+        )
         if tokenizer
         else "none",
     )
     for name, value in summary.decoder.items():
-        facts.add_row(name, str(value))
+        facts.add_row(name, plain(str(value)))
 
     tensors = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("tensors", "format", "scale"):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitnet_py import _core
+from bitnet_py.prompt import is_whole
 
 if TYPE_CHECKING:
     from bitnet_py.model import Model
@@ -70,14 +71,18 @@ def evaluate_text(
     if model.tokenizer is None:
         message = "[evaluate] this model has no tokenizer"
         raise ValueError(message)
+    given: object = text
+    if not isinstance(given, str):
+        message = f"[evaluate] expected a text, got {type(text).__name__}"
+        raise ValueError(message)
     longest = model.context_length
     context = longest if context is None else context
-    if not 2 <= context <= longest:
-        message = f"[evaluate] expected a context in [2, {longest}], got {context}"
+    if not is_whole(context) or not 2 <= context <= longest:
+        message = f"[evaluate] expected a context in [2, {longest}], got {context!r}"
         raise ValueError(message)
     stride = context - 1 if stride is None else stride
-    if not 1 <= stride <= context - 1:
-        message = f"[evaluate] expected a stride in [1, {context - 1}], got {stride}"
+    if not is_whole(stride) or not 1 <= stride <= context - 1:
+        message = f"[evaluate] expected a stride in [1, {context - 1}], got {stride!r}"
         raise ValueError(message)
 
     segments = [segment.strip() for segment in text.split(SEPARATOR)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,26 +150,25 @@ def generate_chunks(
                 f"[generate] expected a prompt of 1 to {context_length - 1} tokens (the context "
                 f"holds {context_length}, one is for the output), got {len(prompt)}"
             )
+            if prompt:
+                message += "; shorten it, or take a model with a larger context"
             raise ValueError(message)
 
     n_each, seed = config.num_return_sequences, config.call_seed()
 
-    def states_of(prompt_index: int) -> list[SequenceState]:
-        prompt_ids = prompts[prompt_index]
-        capacity = min(context_length, len(prompt_ids) + config.max_new_tokens)
-        return [
-            SequenceState(
-                index,
-                prompt_ids,
-                new_session(prompt_ids, capacity),
-                config.sampler(index, seed),
-                TextStream(tokenizer, prompt_ids, config.stop_strings) if tokenizer else None,
-                config,
-            )
-            for index in range(prompt_index * n_each, (prompt_index + 1) * n_each)
-        ]
+    def state_of(index: int) -> SequenceState:
+        prompt_ids = prompts[index // n_each]
+        return SequenceState(
+            index,
+            prompt_ids,
+            new_session(prompt_ids, min(context_length, len(prompt_ids) + config.max_new_tokens)),
+            config.sampler(index, seed),
+            TextStream(tokenizer, prompt_ids, config.stop_strings) if tokenizer else None,
+            config,
+        )
 
-    return _run(deque(range(len(prompts))), states_of, on_prefill)
+    waiting = deque(range(len(prompts) * n_each))
+    return _run(waiting, state_of, PromptReader(n_each, on_prefill))
 
 
 def collect_results(chunks: Iterable[Chunk], n_sequences: int) -> list[GenerationResult]:
@@ -185,48 +184,87 @@ def collect_results(chunks: Iterable[Chunk], n_sequences: int) -> list[Generatio
 
 
 def _run(
-    waiting: deque[int],
-    states_of: Callable[[int], list[SequenceState]],
-    on_prefill: Callable[[int, int], None] | None,
+    waiting: deque[int], state_of: Callable[[int], SequenceState], reader: PromptReader
 ) -> Iterator[Chunk]:
     """Decodes up to MAX_BATCH sequences at once; who is done makes room for who waits."""
     active: list[SequenceState] = []
     while waiting or active:
-        newcomers: list[list[SequenceState]] = []
-        while waiting and len(active) + len(newcomers) < MAX_BATCH:
-            newcomers.append(states_of(waiting.popleft()))
-        first_rows = _prefill(newcomers, on_prefill)
+        n_free = min(len(waiting), MAX_BATCH - len(active))
+        newcomers = [state_of(waiting.popleft()) for _ in range(n_free)]
+        first_rows = reader.read(newcomers)
         last_ids = [state.unread_ids() for state in active]
         rows = _core.forward_batch([s.session for s in active], last_ids) if active else ()
-        active += [state for siblings in newcomers for state in siblings]
+        active += newcomers
         for state, row in zip(active, (*rows, *first_rows), strict=True):
             yield state.pick(row)
         active = [state for state in active if state.finish_reason is None]
 
 
-def _prefill(
-    newcomers: list[list[SequenceState]], on_prefill: Callable[[int, int], None] | None
-) -> list[NDArray[np.float32]]:
-    """Reads the prompts; siblings share one reading. Returns each sequence's last logits."""
-    leaders = [siblings[0] for siblings in newcomers]
-    n_total = sum(len(state.unread_ids()) for state in leaders)
-    last_row: dict[int, NDArray[np.float32]] = {}
-    unread = leaders
-    while unread:
-        batch, slices, room = [], [], PREFILL_TOKENS
-        for state in unread:
-            slices.append(state.unread_ids()[:room])
-            batch.append(state)
-            room -= len(slices[-1])
-            if room == 0:
-                break
-        rows = _core.forward_batch([state.session for state in batch], slices)
-        for state, row in zip(batch, rows, strict=True):
-            last_row[state.index] = row  # the row behind a prompt's last slice stays
-        unread = [state for state in unread if len(state.unread_ids()) > 0]
-        if on_prefill is not None:
-            on_prefill(n_total - sum(len(state.unread_ids()) for state in unread), n_total)
-    for leader, *others in newcomers:
-        for state in others:
-            state.session.import_kv(*leader.session.export_kv())
-    return [last_row[siblings[0].index] for siblings in newcomers for _ in siblings]
+class ReadPrompt(NamedTuple):
+    """What one sequence knows after its prompt, for its siblings.
+
+    Attributes:
+        prompt: which one.
+        k: keys, as `_core.Session.export_kv` gives them.
+        v: values, likewise.
+        row: float32 [vocab], the logits behind the prompt.
+    """
+
+    prompt: int
+    k: NDArray[np.uint8]
+    v: NDArray[np.uint8]
+    row: NDArray[np.float32]
+
+
+class PromptReader:
+    """Reads prompts; each once, however many sequences continue it and whenever they join."""
+
+    def __init__(self, n_each: int, on_prefill: Callable[[int, int], None] | None) -> None:
+        """Takes the number of sequences per prompt, and who is told of the progress."""
+        self._n_each = n_each
+        self._on_prefill = on_prefill
+        self._kept: ReadPrompt | None = None  # while siblings of its reader wait
+
+    def read(self, newcomers: list[SequenceState]) -> list[NDArray[np.float32]]:
+        """Gives sequences, in the order of their indices, their prompts; returns last logits."""
+        leaders: dict[int, SequenceState] = {}  # who reads for its siblings, by prompt
+        for state in newcomers:
+            prompt = state.index // self._n_each
+            if self._kept is None or prompt != self._kept.prompt:
+                leaders.setdefault(prompt, state)
+        row_of = self._forward(list(leaders.values()))
+        rows = []
+        for state in newcomers:
+            prompt = state.index // self._n_each
+            if leaders.get(prompt) is state:
+                rows.append(row_of[state.index])
+                if self._n_each > 1:
+                    kv = state.session.export_kv()
+                    self._kept = ReadPrompt(prompt, *kv, row_of[state.index].copy())
+            elif self._kept is not None:
+                state.session.import_kv(self._kept.k, self._kept.v)
+                rows.append(self._kept.row)
+        if newcomers and (newcomers[-1].index + 1) % self._n_each == 0:
+            self._kept = None
+        return rows
+
+    def _forward(self, unread: list[SequenceState]) -> dict[int, NDArray[np.float32]]:
+        """Feeds prompts in slices; the logits behind each, by the sequence's index."""
+        n_total = sum(len(state.unread_ids()) for state in unread)
+        last_row: dict[int, NDArray[np.float32]] = {}
+        while unread:
+            batch, slices, room = [], [], PREFILL_TOKENS
+            for state in unread:
+                slices.append(state.unread_ids()[:room])
+                batch.append(state)
+                room -= len(slices[-1])
+                if room == 0:
+                    break
+            rows = _core.forward_batch([state.session for state in batch], slices)
+            for state, row in zip(batch, rows, strict=True):
+                last_row[state.index] = row  # the row behind a prompt's last slice stays
+            unread = [state for state in unread if len(state.unread_ids()) > 0]
+            if self._on_prefill is not None:
+                n_left = sum(len(state.unread_ids()) for state in unread)
+                self._on_prefill(n_total - n_left, n_total)
+        return last_row

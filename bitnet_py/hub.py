@@ -31,9 +31,15 @@ def resolve_folder(
         file_patterns: which files of an id are fetched.
 
     Raises:
+        ValueError: neither a text nor a path.
         FileNotFoundError: no such folder, and no such id that can be reached.
         NotADirectoryError: a file where a folder is expected.
     """
+    given: object = path_or_id
+    if not isinstance(given, (str, Path)):
+        kind = type(path_or_id).__name__
+        message = f"[load] expected a folder, or owner/name on Hugging Face, got {kind}"
+        raise ValueError(message)
     folder = Path(path_or_id).expanduser()
     if folder.is_dir():
         return folder

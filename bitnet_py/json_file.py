@@ -4,14 +4,16 @@ Owns: parsing. Does not own: what the fields mean.
 """
 
 import json
+import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from bitnet_py.errors import FormatError
 
 __all__ = ["parse_json_object", "read_json_object"]
 
-MAX_JSON_BYTES = 256 * 1024 * 1024  # the largest tokenizer.json in use are some 30 MB
+MAX_JSON_BYTES: Final = 16 * 1024 * 1024  # configs and indexes; the largest in use are some 2 MB
+LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")  # or half of a pair
 
 
 def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
@@ -22,8 +24,8 @@ def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
         where: names the text in errors, e.g. "model/config.json".
 
     Raises:
-        FormatError: not UTF-8, not JSON, not an object, a name that occurs twice in an object, or
-            nested too deeply.
+        FormatError: not UTF-8, not JSON, not an object, a name that occurs twice in an object, half
+            of a surrogate pair, or nested too deeply.
     """
 
     def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -54,6 +56,12 @@ def parse_json_object(text: bytes, where: str) -> dict[str, Any]:
     except ValueError as error:  # JSONDecodeError, or an integer of thousands of digits
         message = f"{where}: not JSON: {error}"
         raise FormatError(message) from None
+    if LONE_SURROGATE.search(text) is not None:
+        try:
+            json.dumps(parsed, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            message = f"{where}: half of a surrogate pair, which is no character"
+            raise FormatError(message) from None
     if not isinstance(parsed, dict):
         message = f"{where}: expected a JSON object, got {type(parsed).__name__}"
         raise FormatError(message)

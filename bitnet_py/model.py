@@ -22,7 +22,7 @@ from bitnet_py.errors import FormatError
 from bitnet_py.evaluate import evaluate_text
 from bitnet_py.generation import Chunk, GenerationResult, collect_results, generate_chunks
 from bitnet_py.hub import resolve_folder
-from bitnet_py.prompt import Prompts, TokenIds, as_token_ids, encode_prompts, is_single
+from bitnet_py.prompt import Prompts, TokenIds, as_token_ids, encode_prompts, is_single, is_whole
 from bitnet_py.sampling import GenerationConfig
 from bitnet_py.tokenizer import Tokenizer, load_tokenizer
 
@@ -99,8 +99,8 @@ class Model:
         Raises:
             ValueError: an argument out of range, or arrays that do not fit the decoder.
         """
-        if threads is not None and threads < 1:
-            message = f"[load] expected threads of at least 1, got {threads}"
+        if threads is not None and (not is_whole(threads) or threads < 1):
+            message = f"[load] expected threads to be a whole number of at least 1, got {threads!r}"
             raise ValueError(message)
         if isa is not None and isa not in _core.available_isas():
             message = (
@@ -164,8 +164,10 @@ class Model:
             ValueError: more room than the model's context, or less than one token.
         """
         length = self.context_length if max_seq_len is None else max_seq_len
-        if not 1 <= length <= self.context_length:
-            message = f"[session] expected max_seq_len in [1, {self.context_length}], got {length}"
+        if not is_whole(length) or not 1 <= length <= self.context_length:
+            message = (
+                f"[session] expected max_seq_len in [1, {self.context_length}], got {length!r}"
+            )
             raise ValueError(message)
         return _core.Session(self.core, length, self.kv_dtype)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bitnet_py.tokenizer import Tokenizer
 
-__all__ = ["Prompts", "TokenIds", "as_token_ids", "encode_prompts"]
+__all__ = ["Prompts", "TokenIds", "as_token_ids", "encode_prompts", "is_single", "is_whole"]
 
 TokenIds: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 Prompts: TypeAlias = str | TokenIds | Sequence[str] | Sequence[TokenIds]  # one, or several
@@ -22,6 +22,9 @@ def as_token_ids(token_ids: TokenIds, vocab_size: int) -> NDArray[np.int32]:
     Raises:
         ValueError: not a flat sequence of whole numbers in [0, vocab_size).
     """
+    if not _is_list(token_ids):
+        message = f"[model] expected a sequence of token ids, got {type(token_ids).__name__}"
+        raise ValueError(message)
     ids = np.asarray(token_ids, None if len(token_ids) else np.int32)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         message = f"[model] expected a sequence of token ids, got {ids.dtype} {list(ids.shape)}"
@@ -41,6 +44,10 @@ def encode_prompts(
     Raises:
         ValueError: text without a tokenizer, or ids out of range.
     """
+    if not isinstance(prompts, str) and not _is_list(prompts):
+        kind = type(prompts).__name__
+        message = f"[generate] expected a text, token ids, or several of them, got {kind}"
+        raise ValueError(message)
     if is_single(prompts):
         several = [cast("str | TokenIds", prompts)]
     else:
@@ -63,3 +70,15 @@ def is_single(prompts: Prompts) -> bool:
     if isinstance(prompts, str) or len(prompts) == 0:
         return True
     return not isinstance(prompts[0], (str, Sequence, np.ndarray))
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a caller's argument is a whole number; True and False are none."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and np.ndim(value) == 0
+
+
+def _is_list(value: Any) -> bool:
+    """Whether this is a sequence, or an array or tensor of at least one dimension."""
+    if isinstance(value, (str, bytes)):
+        return False
+    return isinstance(value, Sequence) or (hasattr(value, "__array__") and np.ndim(value) > 0)

@@ -99,7 +99,12 @@ class PromptCache(NamedTuple):
         return cache
 
     def save(self, path: str | Path) -> None:
-        """Writes the file beside its place and then moves it there, so it is whole or absent."""
+        """Writes the file beside its place and then moves it there, so it is whole or absent.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         path = Path(path)
@@ -108,6 +113,9 @@ class PromptCache(NamedTuple):
         try:
             save_file(tensors, part, metadata={"format": FORMAT, "model": self.fingerprint})
             part.replace(path)
+        except SafetensorError as error:  # how the library says that a file cannot be written
+            message = f"{path}: not written: {error}"
+            raise OSError(message) from None
         finally:
             part.unlink(missing_ok=True)
 

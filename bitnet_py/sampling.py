@@ -23,6 +23,9 @@ __all__ = ["GenerationConfig"]
 
 ALIASES: Final = {"max_tokens": "max_new_tokens", "stop": "stop_strings"}
 MAX_NUMBER: Final = 1e30  # what float32 can hold, and no NaN
+MAX_WHOLE: Final = (1 << 31) - 1  # of token ids and of numbers of tokens
+MAX_SEED: Final = (1 << 64) - 1
+MAX_SEQUENCES: Final = 1024  # per prompt
 SAMPLING_NAMES: Final = ("temperature", "top_k", "top_p", "min_p")
 
 
@@ -45,7 +48,8 @@ class GenerationConfig:
         bos_token_id: the token before every text, when the tokenizer knows none.
         pad_token_id: kept for Hugging Face's sake; nothing is padded here.
         stop_strings: text that ends the output and is left out of it.
-        num_return_sequences: how many outputs per prompt; above 1 only with do_sample.
+        num_return_sequences: how many outputs per prompt, at most 1024; above 1 only with
+            do_sample.
         seed: of the random draws, in [0, 2^64); None takes a fresh one.
     """
 
@@ -71,7 +75,7 @@ class GenerationConfig:
             ValueError: a field out of its range or of another type.
         """
         self._check_whole("max_new_tokens", 1)
-        self._check_whole("num_return_sequences", 1)
+        self._check_whole("num_return_sequences", 1, MAX_SEQUENCES)
         self._check_whole("top_k", 0)
         self._check_whole("no_repeat_ngram_size", 0)
         self._check("do_sample", "True or False", lambda value: isinstance(value, bool))
@@ -79,14 +83,17 @@ class GenerationConfig:
         self._check_number("top_p", "in (0, 1]", lambda value: 0 < value <= 1)
         self._check_number("min_p", "in [0, 1]", lambda value: 0 <= value <= 1)
         self._check_number("repetition_penalty", "above 0", lambda value: value > 0)
-        for name in ("bos_token_id", "pad_token_id", "seed"):
+        for name, most in (
+            ("bos_token_id", MAX_WHOLE),
+            ("pad_token_id", MAX_WHOLE),
+            ("seed", MAX_SEED),
+        ):
             if getattr(self, name) is not None:
-                self._check_whole(name, 0)
-        self._check("seed", "below 2^64", lambda value: value is None or value < 1 << 64)
+                self._check_whole(name, 0, most)
         self._check(
             "eos_token_id",
             "a token id or several",
-            lambda _: all(_is_whole(token_id, 0) for token_id in self.eos_token_ids),
+            lambda _: all(_is_whole(token_id, 0, MAX_WHOLE) for token_id in self.eos_token_ids),
         )
         if isinstance(self.stop_strings, str):
             object.__setattr__(self, "stop_strings", (self.stop_strings,))
@@ -194,9 +201,9 @@ class GenerationConfig:
             message = f"[generate] expected {name} to be {expected}, got {value!r}"
             raise ValueError(message)
 
-    def _check_whole(self, name: str, least: int) -> None:
-        expected = f"a whole number of at least {least}"
-        self._check(name, expected, lambda value: _is_whole(value, least))
+    def _check_whole(self, name: str, least: int, most: int = MAX_WHOLE) -> None:
+        expected = f"a whole number of at least {least} and at most {most}"
+        self._check(name, expected, lambda value: _is_whole(value, least, most))
 
     def _check_number(self, name: str, expected: str, is_right: Callable[[float], bool]) -> None:
         self._check(
@@ -206,8 +213,8 @@ class GenerationConfig:
         )
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool) and value >= least
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_number(value: Any) -> bool:

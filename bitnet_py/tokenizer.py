@@ -61,7 +61,23 @@ class Tokenizer:
         """The ids of a text, with BOS and EOS where this tokenizer puts them.
 
         Special tokens that are spelled out in the text become their ids, as in `transformers`.
+
+        Raises:
+            ValueError: not a text, or one with half of a surrogate pair in it (which is what Python
+                makes of bytes that are not UTF-8).
         """
+        given: object = text
+        if not isinstance(given, str):
+            message = f"[tokenizer] expected a text, got {type(text).__name__}"
+            raise ValueError(message)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            message = (
+                f"[tokenizer] expected a text of Unicode characters, got {text[error.start]!a} at "
+                f"character {error.start} (bytes that are not UTF-8?)"
+            )
+            raise ValueError(message) from None
         return self._backend.encode(text, add_special_tokens)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:

@@ -3,8 +3,9 @@
 SRC --sources/--> weights --architectures/--> plan --methods/--> formats/ --exporters/--> OUT
 """
 
+from bitnet_py.progress import Progress
+
 from .pipeline import convert
-from .progress import Progress
 from .report import ConversionReport, StoredMatrix, Verification
 
 __all__ = ["ConversionReport", "Progress", "StoredMatrix", "Verification", "convert"]

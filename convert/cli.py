@@ -1,26 +1,23 @@
 """`bitnet-convert`: the command line over `convert`."""
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from bitnet_py.errors import FormatError
+from bitnet_py.cli_run import print_json, print_version, run
+from bitnet_py.progress import progress_for
 
 from .exporters import exporter_names
 from .methods import methods
 from .options import head_names
 from .pipeline import convert
-from .progress import progress_for
 from .report_table import print_report
 
 __all__ = ["main"]
-
-FAILED, WRONG_USE = 1, 2
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -64,6 +61,10 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="report, but write nothing")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace OUT, at the very end")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+    _: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=print_version, help="Show the version."),
+    ] = False,
 ) -> None:
     """Convert a checkpoint into a folder that bitnet_py runs.
 
@@ -86,22 +87,12 @@ def command(
             progress=progress,
         )
     if as_json:
-        print(json.dumps(report.to_json(), indent=2))
+        print_json(report.to_json(), indent=2)
     else:
         print_report(report, Console())
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Runs the command and ends the process: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command and ends the process; the codes are those of `bitnet_py.cli_run`."""
     logging.getLogger("bitnet_py.convert").addHandler(logging.NullHandler())  # the report says it
-    try:
-        return app(arguments)
-    except (FormatError, OSError) as error:
-        _fail(error, FAILED)
-    except ValueError as error:
-        _fail(error, WRONG_USE)
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    print(f"bitnet-convert: {error}", file=sys.stderr)
-    sys.exit(code)
+    run(app, "bitnet-convert", arguments, interrupted="interrupted; nothing was changed")

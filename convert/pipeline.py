@@ -15,13 +15,13 @@ from typing import Any
 
 import bitnet_py
 from bitnet_py.hub import resolve_folder
+from bitnet_py.progress import Progress, SilentProgress
 
 from .block_pool import BlockPool
 from .exporters import exporter_by_name
 from .options import DEFAULT_SHARD_BYTES, ConvertOptions
 from .output_folder import OutputFolder, check_apart, check_output
 from .plan import make_plan
-from .progress import Progress, SilentProgress
 from .report import ConversionReport, make_report
 from .sources import Source, open_source
 from .verify import Verifier
@@ -134,7 +134,7 @@ def _conversion(source: str | Path, checkpoint: Source, options: ConvertOptions)
     """What config.json records, for people; no path of this machine is in it."""
     is_local = Path(source).expanduser().is_dir()
     recorded: dict[str, Any] = {
-        "source": checkpoint.folder.resolve().name if is_local else str(source),
+        "source": _printable(checkpoint.folder.resolve().name if is_local else str(source)),
         "source_model_type": checkpoint.config["model_type"],
         "method": options.method,
         "bitnet_py_version": bitnet_py.__version__,
@@ -142,3 +142,8 @@ def _conversion(source: str | Path, checkpoint: Source, options: ConvertOptions)
     if checkpoint.quantization is not None:
         recorded["source_quantization_config"] = dict(checkpoint.quantization)
     return recorded
+
+
+def _printable(name: str) -> str:
+    """A file's name may hold bytes that are not UTF-8; no text file can."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -8,6 +8,8 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
+from bitnet_py.cli_run import plain
+
 from .report import ConversionReport, Verification
 
 __all__ = ["print_report"]
@@ -23,9 +25,11 @@ ORIGINS = {
 def print_report(report: ConversionReport, console: Console) -> None:
     """Prints sizes, what became of the linear layers, warnings, and the verification."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
     would = "would be " if report.dry_run else ""
-    table.add_row("source", f"{report.source} ({report.model_type})")
-    table.add_row(f"output{' (dry run)' if report.dry_run else ''}", report.out)
+    table.add_row("source", plain(f"{report.source} ({report.model_type})"))
+    table.add_row(f"output{' (dry run)' if report.dry_run else ''}", plain(report.out))
     for words, count in _linear_counts(report).items():
         table.add_row("linear layers" if count else "", f"{would}{words}: {count}")
     table.add_row("output head", report.head)
@@ -59,7 +63,7 @@ def _linear_counts(report: ConversionReport) -> Counter[str]:
 
 
 def _print_verification(verification: Verification, console: Console) -> None:
-    table = Table("", "source, dense", "output", title=f"verified with {verification.text}")
+    table = Table("", "source, dense", "output", title=plain(f"verified with {verification.text}"))
     table.add_row(
         f"perplexity ({verification.tokens:,} tokens)",
         f"{verification.source_perplexity:.4g}",

@@ -13,13 +13,14 @@ import numpy as np
 
 from bitnet_py.evaluate import Evaluation, evaluate_text
 from bitnet_py.model import load
+from bitnet_py.progress import Progress
+from bitnet_py.text_file import read_text
 
 from .block_pool import BlockPool
 from .exporters import exporter_by_name
 from .options import ConvertOptions
 from .output_folder import OutputFolder
 from .plan import make_plan
-from .progress import Progress
 from .refusal import refuse
 from .report import Verification
 from .sources import Source
@@ -48,10 +49,7 @@ class Verifier:
         self._name = path.name
         self._threads = threads
         self._source: Evaluation | None = None
-        try:
-            self._text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            refuse(path, f"not UTF-8 at byte {error.start}")
+        self._text = read_text(path)
         if not self._text.strip():
             refuse(path, "nothing but space in it")
 

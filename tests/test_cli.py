@@ -1,7 +1,10 @@
 """The command `bitnet`: what it prints, where, and its exit codes."""
 
+import errno
 import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     decoder = make_decoder(vocab_size=tokenizer.vocab_size, max_position_embeddings=128)
     write_folder(path, decoder, make_tensors(decoder, embedding="int8"))
     (path / "chat_template.jinja").write_text(CHAT)
+    (path / "bytes.txt").write_bytes(b"a\xff")
     return str(path)
 
 
@@ -179,9 +183,13 @@ def test_ctrl_c_stops_an_answer_only(
     ("arguments", "code", "message"),
     [
         (["generate", "absent", "-p", "x"], 1, "bitnet: absent: no such folder"),
-        (["generate", "{folder}", "-p", "water " * 200], 1, "bitnet: [generate] expected a prompt"),
-        (["generate", "{folder}", "-p", "x", "--device", "cuda"], 1, "this build has no CUDA"),
-        (["generate", "{folder}", "-p", "x", "--top-p", "0"], 1, "expected top_p to be a number"),
+        (["generate", "{folder}", "-p", "water " * 200], 2, "bitnet: [generate] expected a prompt"),
+        (["generate", "{folder}", "-p", "x", "--device", "cuda"], 2, "this build has no CUDA"),
+        (["generate", "{folder}", "-p", "x", "--top-p", "0"], 2, "expected top_p to be a number"),
+        (["chat", "{folder}", "--top-p", "0"], 2, "expected top_p to be a number"),
+        (["generate", "{folder}", "-p", "\udcff"], 2, "expected a text of Unicode characters"),
+        (["generate", "{folder}", "-p", "x", "--top-k", "9" * 20], 2, "expected top_k to be a"),
+        (["eval", "{folder}", "--text", "{folder}/bytes.txt"], 1, "bytes.txt: not UTF-8"),
         (["eval", "{folder}", "--text", "absent.txt"], 1, "absent.txt"),
         (["info", "{folder}/chat_templates"], 1, "no such folder"),
         (["generate", "{folder}", "-p", "x", "--top-p", "2"], 2, "--top-p"),
@@ -206,7 +214,7 @@ def test_exit_codes(
     assert run.code == code
     assert message in run.err
     assert "Traceback" not in run.err
-    if code == 1:
+    if run.err.startswith("bitnet: "):
         assert run.err.count("\n") == 1
         assert run.out == ""
 
@@ -218,6 +226,60 @@ def test_a_bug_is_a_traceback(folder: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(bitnet_py.Model, "stream", fail)
     with pytest.raises(RuntimeError):
         cli.main(["generate", folder, "-p", "x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("can't start new thread"), "the system starts no more threads"),
+        (RuntimeError(os.strerror(errno.EAGAIN)), "the system starts no more threads"),
+    ],
+    ids=repr,
+)
+def test_what_the_system_refuses_is_one_line(
+    folder: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    message: str,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(bitnet_py.Model, "stream", fail)
+    run = Run(capsys, "generate", folder, "-p", "x")
+    assert run.code == 1
+    assert run.err.startswith(f"bitnet: {message}")
+    assert run.err.count("\n") == 1
+
+
+def test_json_is_strict(
+    folder: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "text.txt").write_text("the cat and the dog")
+    monkeypatch.setattr("bitnet_py.evaluate._exp", lambda _: float("inf"))
+    run = Run(capsys, "eval", folder, "--text", str(tmp_path / "text.txt"), "--json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(run.out, parse_constant=refuse)["perplexity"] is None
+
+
+def test_names_are_no_markup(
+    folder: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = tmp_path / "my[q4]m"
+    shutil.copytree(folder, other)
+    config = json.loads((other / "config.json").read_text()) | {"model_type": "[/x]"}
+    (other / "config.json").write_text(json.dumps(config))
+    shown = "".join(Run(capsys, "info", str(other)).out.split())
+    assert "my[q4]m" in shown
+    assert "modeltype[/x]" in shown
 
 
 def start(*arguments: str, **options: Any) -> "subprocess.Popen[bytes]":

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_checkpoint import BITNET, make_checkpoint
 
+import bitnet_py
 from bitnet_py.convert import convert
 from bitnet_py.convert.cli import main
 
@@ -106,6 +108,36 @@ def test_wrong_use(
     assert run(source, *out, *arguments) == code
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"{bitnet_py.__version__}\n"
+
+
+def test_names_are_no_markup(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("my[q4]m", "o[", "m\udcff"):
+        source = source.rename(tmp_path / name)
+        out = tmp_path / "deep" / f"{name}[" / "b]"
+        assert run(source, "-o", out, "--method", "f16") == 0
+        printed = "".join(capsys.readouterr().out.split())
+        assert name.replace("\udcff", "\\udcff") + "[/b]" in printed
+
+
+def test_memory_that_is_not_there(
+    tmp_path: Path,
+    source: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("bitnet_py.convert.pipeline.make_plan", fail)
+    assert run(source, "-o", tmp_path / "out") == 1
+    assert capsys.readouterr().err == "bitnet-convert: not enough memory\n"
 
 
 def test_failures_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

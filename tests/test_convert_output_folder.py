@@ -194,6 +194,10 @@ def test_a_killed_run(
     run.send_signal(sent)
     code = run.wait(timeout=20)
     assert code == {signal.SIGINT: 130}.get(sent, -sent)
+    assert run.stderr is not None
+    last_line = run.stderr.read().splitlines()[-1]
+    said = "bitnet-convert: interrupted; nothing was changed"
+    assert (last_line == said) == (sent == signal.SIGINT)
     assert partial.exists() == (sent != signal.SIGINT)
     assert (contents(out) == before) if before else not out.exists()
 

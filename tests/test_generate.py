@@ -125,6 +125,28 @@ def test_several_outputs_read_their_prompt_once(
     assert n_read == [sum(map(len, PROMPTS[:4])), 12, 12]
 
 
+@pytest.mark.parametrize("n_places", [1, 2, 4, 5])
+def test_more_outputs_than_places(
+    model: Model, monkeypatch: pytest.MonkeyPatch, n_places: int
+) -> None:
+    options = {"num_return_sequences": 3, "temperature": 1.5, "seed": 9, "max_new_tokens": 6}
+    expected = model.generate_results(PROMPTS[:4], **options)
+    sizes: list[int] = []
+    n_read: list[int] = []
+    forward_batch = _core.forward_batch
+
+    def spy(sessions: list[Any], ids: list[Any]) -> Any:
+        sizes.append(len(sessions))
+        n_read.extend(len(part) for part in ids if len(part) > 1)
+        return forward_batch(sessions, ids)
+
+    monkeypatch.setattr(generation._core, "forward_batch", spy)
+    monkeypatch.setattr(generation, "MAX_BATCH", n_places)
+    assert model.generate_results(PROMPTS[:4], **options) == expected
+    assert max(sizes) <= n_places
+    assert sorted(n_read) == sorted(len(prompt) for prompt in PROMPTS[:4] if len(prompt) > 1)
+
+
 def test_several_outputs_of_one_prompt(model: Model) -> None:
     options = {"num_return_sequences": 3, "temperature": 1.5, "seed": 9, "max_new_tokens": 8}
     results = model.generate_results(PROMPTS[:2], **options)
@@ -255,6 +277,14 @@ def test_defaults_come_from_the_model(text_model: Model) -> None:
         ([-1], {}, r"token ids in \[0, 96\), got -1"),
         ([2**40], {}, r"token ids in \[0, 96\), got 1099511627776"),
         ([0.5], {}, r"a sequence of token ids, got float64"),
+        ([2**70], {}, r"a sequence of token ids, got object"),
+        (5, {}, "expected a text, token ids, or several of them, got int"),
+        (None, {}, "expected a text, token ids, or several of them, got NoneType"),
+        ({1, 2}, {}, "expected a text, token ids, or several of them, got set"),
+        (b"text", {}, "expected a text, token ids, or several of them, got bytes"),
+        (np.int64(3), {}, "expected a text, token ids, or several of them, got int64"),
+        ([[1], 5], {}, "expected a sequence of token ids, got int"),
+        ([5] * 64, {}, "shorten it, or take a model with a larger context"),
         (np.zeros((1, 2, 2), int), {}, r"a sequence of token ids, got int64 \[2, 2\]"),
         ([1], {"stop_strings": "x"}, "stop strings need a tokenizer"),
         ([1], {"temperature": -1}, "expected temperature"),
@@ -273,7 +303,8 @@ def test_wrong_prompts_and_options(
     ("arguments", "message"),
     [
         ({"device": "cuda"}, "expected device auto or cpu, got 'cuda': this build has no CUDA"),
-        ({"threads": 0}, "expected threads of at least 1, got 0"),
+        ({"threads": 0}, "expected threads to be a whole number of at least 1, got 0"),
+        ({"threads": "2"}, "expected threads to be a whole number of at least 1, got '2'"),
         ({"isa": "avx1024"}, "expected isa to be one of .*generic.*, got 'avx1024'"),
         ({"kv_dtype": "f8"}, "expected kv_dtype auto, f16 or f32, got 'f8'"),
     ],
@@ -283,6 +314,26 @@ def test_wrong_arguments_of_load(tmp_path: Path, arguments: dict[str, Any], mess
     with pytest.raises(ValueError, match=message) as caught:
         bitnet_py.load(folder, **arguments)
     assert not isinstance(caught.value, FormatError)
+
+
+def test_arguments_of_other_types(text_model: Model) -> None:
+    with pytest.raises(ValueError, match=r"\[load\] expected a folder, .*, got NoneType"):
+        bitnet_py.load(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[evaluate\] expected a text, got int"):
+        text_model.perplexity(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[evaluate\] expected a context in .*, got '5'"):
+        text_model.perplexity("the cat", context="5")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"\[session\] expected max_seq_len in .*, got 2.5"):
+        text_model.session(2.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["the \ud800 cat", "\udcff"])
+def test_half_a_surrogate_pair(text_model: Model, text: str) -> None:
+    """What Python makes of bytes of a command line that are not UTF-8."""
+    with pytest.raises(ValueError, match=r"\[tokenizer\] .* got '\\ud.* at character [04] "):
+        text_model.generate(text)
+    with pytest.raises(ValueError, match=r"\[tokenizer\] expected a text of Unicode"):
+        text_model.perplexity(text)
 
 
 def test_kv_dtype_follows_the_weights() -> None:

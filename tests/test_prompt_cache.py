@@ -89,6 +89,11 @@ def test_saving_replaces_whole_files_only(
     assert [p.name for p in tmp_path.iterdir()] == ["cache"]
 
 
+def test_a_folder_that_is_not_there(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="absent/cache: not written"):
+        make_cache(model, PROMPT).save(tmp_path / "absent" / "cache")
+
+
 def edit(path: Path, change: Callable[[dict[str, Any], dict[str, str]], Any]) -> None:
     with safe_open(path, "np") as file:
         metadata = dict(file.metadata())

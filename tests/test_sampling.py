@@ -253,11 +253,17 @@ def test_aliases() -> None:
         ("stop_strings", [1], "strings, none of them empty"),
         ("stop_strings", 5, "strings, none of them empty"),
         ("seed", -1, "a whole number of at least 0"),
-        ("seed", 2**64, r"below 2\^64"),
+        ("seed", 2**64, "a whole number of at least 0 and at most 18446744073709551615"),
+        *(
+            (name, 2**70, "a whole number of at least . and at most 2147483647")
+            for name in ("max_new_tokens", "top_k", "no_repeat_ngram_size", "pad_token_id")
+        ),
+        ("num_return_sequences", 1025, "a whole number of at least 1 and at most 1024"),
+        ("eos_token_id", [2**70], "a token id or several"),
     ],
 )
 def test_options_out_of_range(name: str, wrong: Any, expected: str) -> None:
-    with pytest.raises(ValueError, match=rf"\[generate\] expected {name} to be {expected}, got"):
+    with pytest.raises(ValueError, match=rf"\[generate\] expected {name} to be {expected}.*, got"):
         GenerationConfig(**{name: wrong})
 
 
@@ -271,6 +277,17 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"top_p": 7}')
     with pytest.raises(FormatError, match=r"generation_config\.json: .*expected top_p to be"):
         GenerationConfig.from_folder(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"top_k": 99999999999999999999}')
+    with pytest.raises(FormatError, match=r"generation_config\.json: .*expected top_k to be"):
+        GenerationConfig.from_folder(tmp_path)
+    (tmp_path / "generation_config.json").write_text(" " * (1 << 24) + "{}")
+    with pytest.raises(FormatError, match="a JSON file here has at most 16777216"):
+        GenerationConfig.from_folder(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"stop_strings": "\\ud800"}')
+    with pytest.raises(FormatError, match="half of a surrogate pair"):
+        GenerationConfig.from_folder(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"stop_strings": "\\ud83d\\ude00"}')
+    assert GenerationConfig.from_folder(tmp_path).stop_strings == ("\U0001f600",)
 
 
 def test_numpy_numbers_are_numbers() -> None:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bitnet_py.progress import Progress
+
 from ..block_pool import BlockPool
 from ..options import ConvertOptions
 from ..plan import Plan
-from ..progress import Progress
 from ..sources import Source
 
 __all__ = ["Exporter", "exporter_by_name", "exporter_names"]

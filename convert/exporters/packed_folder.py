@@ -13,12 +13,12 @@ from typing import Any
 
 from bitnet_py.checkpoint import FORMAT_VERSION, QUANT_METHOD
 from bitnet_py.model_files import companion_files
+from bitnet_py.progress import Progress
 
 from ..block_pool import BlockPool, row_blocks
 from ..formats import Encoder, Entry
 from ..options import ConvertOptions
 from ..plan import Plan
-from ..progress import Progress
 from ..sources import Source
 from ..writer import SafetensorsWriter
 from . import Exporter

@@ -27,23 +27,51 @@ std::int64_t first_code3(const std::uint8_t* bytes, std::int64_t count) {
   return -1;
 }
 
+void check_row(const std::int8_t* t, std::int64_t k, std::int64_t row) {
+  bool is_bad = false;
+  for (std::int64_t col = 0; col < k; ++col) is_bad |= static_cast<std::uint8_t>(t[col] + 1) > 2;
+  if (!is_bad) return;
+  for (std::int64_t col = 0; col < k; ++col)
+    check_arg(t[col] >= -1 && t[col] <= 1, "pack_ternary2", "expected values -1, 0, 1, got ",
+              static_cast<int>(t[col]), " at row ", row, ", column ", col);
+}
+
+// Codes of four neighbours of a row: bit 0 of a code is t == 0, bit 1 is t == 1.
+inline std::uint32_t four_codes(const std::int8_t* t) {
+  std::uint32_t bytes;
+  std::memcpy(&bytes, t, sizeof bytes);
+  const std::uint32_t is_even = ~bytes & 0x01010101u;
+  const std::uint32_t is_plus = bytes & ~(bytes >> 7) & 0x01010101u;
+  return is_even | is_plus << 1;
+}
+
+// Rows i, i+8, i+16, i+24 of a full panel; `row` is row i, `out` its first byte.
+void pack_fields(const std::int8_t* row, std::int64_t k, std::int64_t cols, std::uint8_t* out) {
+  for (std::int64_t col = 0; col < cols; col += kTileCols, out += kTileBytes) {
+    std::uint32_t fields = 0;
+    for (std::int64_t field = 0; field < kFields; ++field)
+      fields |= four_codes(row + field * kFieldRows * k + col) << (2 * field);
+    std::memcpy(out, &fields, sizeof fields);
+  }
+}
+
 }  // namespace
 
 void pack(const std::int8_t* t, std::int64_t n, std::int64_t k, std::uint8_t* packed) {
+  for (std::int64_t row = 0; row < n; ++row) check_row(t + row * k, k, row);
   const FormatInfo& info = format_info(Format::kTernary2);
   const std::int64_t k_pad = padded_cols(info, k);
   std::memset(packed, kZeroByte, static_cast<std::size_t>(code_bytes(info, n, k)));
-  for (std::int64_t row = 0; row < n; ++row) {
-    const int shift = shift_of(row);
-    for (std::int64_t col = 0; col < k; ++col) {
-      const int value = t[row * k + col];
-      check_arg(value >= -1 && value <= 1, "pack_ternary2", "expected values -1, 0, 1, got ", value,
-                " at row ", row, ", column ", col);
+  const std::int64_t full_rows = n / kTileRows * kTileRows, full_cols = k / kTileCols * kTileCols;
+  for (std::int64_t panel = 0; panel < full_rows; panel += kTileRows)
+    for (std::int64_t i = 0; i < kFieldRows; ++i)
+      pack_fields(t + (panel + i) * k, k, full_cols, packed + byte_of(panel + i, 0, k_pad));
+  for (std::int64_t row = 0; row < n; ++row)
+    for (std::int64_t col = row < full_rows ? full_cols : 0; col < k; ++col) {
       // The padding code is 1: adding t to the field turns it into t + 1 without touching others.
       std::uint8_t& byte = packed[byte_of(row, col, k_pad)];
-      byte = static_cast<std::uint8_t>(byte + value * (1 << shift));
+      byte = static_cast<std::uint8_t>(byte + t[row * k + col] * (1 << shift_of(row)));
     }
-  }
 }
 
 void unpack(const std::uint8_t* packed, std::int64_t n, std::int64_t k, std::int8_t* t) {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -30,7 +30,8 @@ from bitnet_py.text_file import read_text
 
 __all__ = ["ChatTemplate", "load_chat_template"]
 
-MAX_TEMPLATE_BYTES: Final = 1 << 20  # the largest in use are some 20 KB
+MAX_TEMPLATE_BYTES: Final = 1 << 16  # all of a model; the largest in use are some 20 KB
+MAX_JSON_SPACE: Final = 64  # characters that tojson may put between two elements
 
 
 class ConversationError(ValueError):
@@ -65,6 +66,10 @@ class ChatTemplate:
         self._environment = _make_environment()
         self._turn = threading.Lock()
         texts = {"default": templates} if isinstance(templates, str) else templates
+        n_bytes = sum(len(text.encode("utf-8", "replace")) for text in texts.values())
+        if n_bytes > MAX_TEMPLATE_BYTES:
+            message = f"{where}: {n_bytes} bytes, more than {MAX_TEMPLATE_BYTES}"
+            raise FormatError(message)
         self._templates = {name: self._compile(text) for name, text in texts.items()}
         self.names = tuple(self._templates)
 
@@ -123,9 +128,6 @@ class ChatTemplate:
                 self._refuse(error)
 
     def _compile(self, text: str) -> jinja2.Template:
-        if len(text) > MAX_TEMPLATE_BYTES:
-            message = f"{self._where}: {len(text)} characters, more than {MAX_TEMPLATE_BYTES}"
-            raise FormatError(message)
         self._environment.start_clock()
         try:
             return self._environment.from_string(text)
@@ -153,7 +155,7 @@ def load_chat_template(
     paths = {"default": default} if default.is_file() else {}
     paths |= {path.stem: path for path in named_template_files(folder)}
     if paths:
-        read = {name: read_text(path) for name, path in paths.items()}
+        read = {name: read_text(path, MAX_TEMPLATE_BYTES) for name, path in paths.items()}
         return ChatTemplate(read, special_tokens, str(default if default.is_file() else others))
 
     path = folder / TOKENIZER_CONFIG
@@ -187,27 +189,30 @@ def _make_environment() -> MeteredEnvironment:
         lstrip_blocks=True,
         extensions=[GenerationBlock, "jinja2.ext.loopcontrols"],
     )
-    environment.add_filter("tojson", _tojson)
+    environment.add_filter(
+        "tojson", lambda *args, **kwargs: environment.concat(_json_parts(*args, **kwargs))
+    )
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment
 
 
-def _tojson(
+def _json_parts(
     value: Any,
     ensure_ascii: bool = False,
-    indent: int | None = None,
+    indent: int | str | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
-) -> str:
-    """Not jinja2's filter, which escapes HTML; the same as in `transformers`."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
+) -> Iterator[str]:
+    """Not jinja2's filter, which escapes HTML; the same as in `transformers`, piece by piece."""
+    space = indent if isinstance(indent, int) else len(indent or "")
+    if max(space, *map(len, separators or ("", ""))) > MAX_JSON_SPACE:
+        message = f"tojson with more than {MAX_JSON_SPACE} characters between elements"
+        raise TemplateLimitError(message)
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
+    return encoder.iterencode(value)
 
 
 def _raise_exception(message: Any) -> NoReturn:

@@ -10,6 +10,7 @@ passes a gate, and every gate looks at the clock and at sizes:
     ~, captured blocks, output      `concat`
     functions, macros, methods      `call`
     filters, tests                  wrapped when they are added
+    what filters give bit by bit    `_bounded`
 
 Owns: the gates. Does not own: what the templates are for (chat_template.py).
 """
@@ -19,7 +20,16 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Sequence, ValuesView
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from typing import Any, Final, NoReturn
 
 from jinja2 import nodes
@@ -44,6 +54,13 @@ FORBIDDEN_METHODS: Final = {
 }  # fmt: skip
 # Methods and filters that may write one operand once per element of another.
 MULTIPLYING: Final = {"format", "format_map", "indent", "join", "replace", "wordwrap"}
+# Filters that make a list of all that their value holds, characters of a text too.
+LISTING: Final = {"batch", "groupby", "join", "list", "slice", "sort", "unique"}
+# Filters whose time or memory grows too fast with a text to be let loose on a long one.
+SLOW: Final = {"striptags", "title", "urlencode", "wordcount", "wordwrap", "xmlattr"}
+MAX_SLOW_SIZE: Final = 1 << 16
+SPLITTING: Final = {"rsplit", "split", "splitlines"}  # methods
+MAX_ELEMENTS: Final = MAX_SIZE // ELEMENT_SIZE
 JINJA_ARGUMENTS: Final = {"_loop_vars", "_block_vars"}  # what jinja2 itself adds to a call
 CONTAINERS: Final = (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)
 FORMAT_FROM_OUTSIDE: Final = re.compile(r"%[^a-zA-Z]*\*|\{[^}]*\{")  # a width that is an argument
@@ -63,7 +80,8 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
         self._deadline = 0.0
         self.globals["namespace"] = MeteredNamespace
-        del self.globals["lipsum"], self.filters["urlize"]  # both can run for long
+        # What can run for long, and no chat template needs.
+        del self.globals["lipsum"], self.filters["urlize"], self.filters["pprint"]
         for name in tuple(self.filters):
             self.add_filter(name, self.filters[name])
         self.tests = {name: self._ticking(test) for name, test in self.tests.items()}
@@ -78,10 +96,14 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
 
         @functools.wraps(function)  # keeps jinja2's mark of what is passed first
         def metered(*args: Any, **kwargs: Any) -> Any:
-            value, operands = args[n_passed], [*args[n_passed + 1 :], *kwargs.values()]
+            passed, value, rest = args[:n_passed], args[n_passed], args[n_passed + 1 :]
+            if name in MULTIPLYING and isinstance(value, Iterator):
+                value = list(value)  # bounded, as its maker is a filter
             if name not in ("default", "d"):
-                _check_operands(name, value, operands)
-            return self.measure(function(*args, **kwargs))
+                _check_filter(name, value, {"": rest, **kwargs})
+                _check_operands(name, value, [*rest, *kwargs.values()])
+            result = function(*passed, value, *rest, **kwargs)
+            return self._bounded(result) if isinstance(result, Iterator) else self.measure(result)
 
         self.filters |= {name: metered}
 
@@ -96,6 +118,16 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         self.tick()
         _size(value)
         return value
+
+    def _bounded(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Items as they come, until they are too large together."""
+        size = 0
+        for item in items:
+            self.tick()
+            size += ELEMENT_SIZE + _size(item)
+            if size > MAX_SIZE:
+                _refuse_size()
+            yield item
 
     def concat(self, parts: Iterable[Any]) -> str:
         """The parts as one text; also the last step of rendering."""
@@ -124,8 +156,12 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         # str.format comes wrapped by the sandbox
         owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         if isinstance(owner, str):
-            own = [value for name, value in kwargs.items() if name not in JINJA_ARGUMENTS]
-            _check_operands(function.__name__, owner, [*args, *own])
+            own = {name: value for name, value in kwargs.items() if name not in JINJA_ARGUMENTS}
+            if function.__name__ in MULTIPLYING:
+                args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
+            if function.__name__ in SPLITTING:
+                _check_split(owner, next(iter(args), own.get("sep")))
+            _check_operands(function.__name__, owner, [*args, *own.values()])
         result = super().call(context, function, *args, **kwargs)
         return result if owner is self else self.measure(result)
 
@@ -191,6 +227,26 @@ def _gate(method: str, *operands: nodes.Node, lineno: int | None = None) -> node
     return nodes.Call(function, list(operands), [], None, None, lineno=lineno)
 
 
+def _check_filter(name: str, value: Any, operands: Mapping[str, Any]) -> None:
+    """Before a filter: what it makes of its value is not too large before it can be measured."""
+    if name in LISTING and isinstance(value, str) and len(value) > MAX_ELEMENTS:
+        _refuse_size()
+    if name in SLOW and _factor(value) > MAX_SLOW_SIZE:
+        _refuse_size()
+    if name == "sum":
+        starts = [*operands[""][1:], operands.get("start", 0)]
+        if not all(isinstance(start, (int, float)) for start in starts):
+            message = "sum of what are no numbers"
+            raise TemplateLimitError(message)
+
+
+def _check_split(text: str, separator: Any) -> None:
+    is_given = isinstance(separator, str) and separator
+    n_parts = text.count(separator) if is_given else len(text) // 2
+    if n_parts > MAX_ELEMENTS:
+        _refuse_size()
+
+
 def _check_operands(name: str, value: Any, operands: Sequence[Any]) -> None:
     """Before a filter or a method of a string: its operands can not make much of little."""
     for operand in operands:
@@ -219,6 +275,8 @@ def _check_product(left: Any, right: Any) -> None:
 def _factor(value: Any) -> int:
     if isinstance(value, int):
         return abs(value)
+    if isinstance(value, range):
+        return len(value)
     return len(value) if isinstance(value, str) else _size(value)
 
 

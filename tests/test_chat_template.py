@@ -165,7 +165,34 @@ HOSTILE = {
         f"{ENDLESS}|recursion",
     ),
     "tests": ("{% set l = range(99999) | list %}{{ l | reject('in', l) | list }}", ENDLESS),
-    "sum of lists": ("{{ ('x ' * 99999).split() | map('list') | sum(start=[]) }}", ENDLESS),
+    "sum of lists": ("{{ ('x ' * 99999).split() | map('list') | sum(start=[]) }}", "no numbers"),
+    "sum of batches": ("{{ range(60000) | batch(1) | list | sum(start=[]) }}", "no numbers"),
+    "sum of texts": ("{{ ['a'] | sum('x', 'y') }}", "no numbers"),
+    "tojson indent": ("{{ range(30000) | list | tojson(indent=100000) }}", "tojson with more"),
+    "tojson indent as text": (MEGA + "{{ [1] | tojson(indent=a) }}", "tojson with more"),
+    "tojson separators": (
+        "{{ range(3000) | list | tojson(separators=('x' * 1000000, 'y')) }}",
+        "tojson with more",
+    ),
+    "tojson depth": (
+        "{% set n = namespace(x=range(9999) | list) %}{% for i in range(300) %}"
+        "{% set n.x = [n.x] %}{% endfor %}{{ n.x | tojson(indent=64) }}",
+        f"{LARGE}|{ENDLESS}",
+    ),
+    "map center": ("{{ range(100000) | map('center', 100000) | list }}", LARGE),
+    "map batch": (
+        "{{ range(9999) | map('string') | map('batch', 9999, 0) | map('list') | list }}",
+        LARGE,
+    ),
+    "title": ("{{ ('a-' * 8000000) | title }}", LARGE),
+    "striptags": ("{{ ('<!---->' * 1000000) | striptags }}", LARGE),
+    "letters": ("{{ ('\u4e2d' * 16000000) | list }}", LARGE),
+    "joined letters": ("{{ ('\u4e2d' * 16000000) | join }}", LARGE),
+    "words": ("{{ ('\u4e2d ' * 8000000).split() }}", LARGE),
+    "words behind a separator": ("{{ ('\u4e2d,' * 8000000).split(',') }}", LARGE),
+    "join of a range": (MEGA + "{{ range(99999) | join(a) }}", LARGE),
+    "join of items": (MEGA + "{{ range(999) | map('string') | join(a) }}", LARGE),
+    "join items": (MEGA + "{{ a.join(range(999) | map('string')) }}", LARGE),
     "text times": ("{{ 'a' * 10 ** 10 }}", LARGE),
     "list times": ("{{ [1] * 10 ** 9 }}", LARGE),
     "power": ("{{ 9 ** 9 ** 9 ** 9 ** 9 }}", LARGE),
@@ -185,7 +212,7 @@ HOSTILE = {
         GROW + "{% set ns.s = {1: ns.s, 2: ns.s} %}{% endfor %}{{ ns.s | tojson }}",
         LARGE,
     ),
-    "output": ("{% for a in range(99999) %}{{ 'a' * 1000 }}{% endfor %}", LARGE),
+    "output": ("{% for a in range(99999) %}{{ 'a' * 100000 }}{% endfor %}", LARGE),
     "width of %": ("{{ '%999999999d' % 1 }}", LARGE),
     "width of % from outside": ("{{ '%*d' % (999999999, 1) }}", "width is an argument"),
     "many widths of %": ("{{ ('%9999d' * 1000000) % (1,) }}", LARGE),
@@ -233,7 +260,7 @@ def test_hostile_templates_end(case: str, monkeypatch: pytest.MonkeyPatch) -> No
         ("{% for %}", "model, line 1: TemplateSyntaxError"),
         ("\n{{ x | no_such_filter }}", "model, line 2: TemplateAssertionError"),
         ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "recursion"),
-        ("x" * (1 << 20) + "x", "1048577 characters, more than 1048576"),
+        ("{{a}}" * 40000, "200000 bytes, more than 65536"),
     ],
     ids=["syntax", "filter", "depth", "length"],
 )
@@ -276,6 +303,38 @@ def test_where_templates_stand(tmp_path: Path) -> None:
     assert template is not None
     assert template.render([USER]) == "three"
     assert template.render([USER], template_name="rag") == "rag"
+
+
+def test_a_large_file_is_not_even_read(tmp_path: Path) -> None:
+    with (tmp_path / "chat_template.jinja").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FormatError, match=r"jinja: 1099511627776 bytes, more than 65536"):
+        load_chat_template(tmp_path)
+
+
+def test_many_templates_are_measured_together() -> None:
+    with pytest.raises(FormatError, match="80000 bytes, more than"):
+        ChatTemplate({f"t{i}": "x" * 10000 for i in range(8)})
+
+
+@pytest.mark.parametrize(
+    "options", ["", "indent=4", "indent='\t'", "sort_keys=true", "separators=(',', ':')", "true"]
+)
+def test_json_is_that_of_the_library(options: str) -> None:
+    value = {"b": [1, 2.5, None, {"c": "\u00e9<"}], "a": [], "d": {}}
+    words = {"true": True, "dict": dict}
+    expected = eval(
+        f"dumps(value, {options})", {"dumps": transformers_json, "value": value} | words
+    )
+    assert ChatTemplate(f"{{{{ v | tojson({options}) }}}}").render([USER], v=value) == expected
+
+
+def transformers_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None,
+    sort_keys: bool = False,
+) -> str:  # fmt: skip
+    options: Any = {"indent": indent, "separators": separators, "sort_keys": sort_keys}
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
 
 @pytest.mark.parametrize("value", [5, [], [5], [{"name": "a"}], {"a": 1}])

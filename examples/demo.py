@@ -6,6 +6,7 @@ checkpoint: `python examples/demo.py FOLDER --text FILE`.
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ def measure(folder: Path, text_file: Path) -> dict[str, Any]:
     """Loads a packed folder in this process; tokens/s, peak memory, perplexity and a sample."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     model = bitnet_py.load(folder)
-    story = model.generate(PROMPT, max_new_tokens=200)
+    story = model.generate(PROMPT, max_new_tokens=400, seed=3)
     start = time.perf_counter()
     model.generate(PROMPT, max_new_tokens=TIMED_TOKENS, eos_token_id=[])
     seconds = time.perf_counter() - start
@@ -61,13 +62,14 @@ def main() -> None:
     results = {}
     for name, method in FORMS.items():
         folder = output / name.replace(" ", "-")
-        print(f"$ bitnet-convert {args.source} -o {folder} --method {method}")
+        source = os.path.relpath(args.source)
+        print(f"$ bitnet-convert {source} -o {folder} --method {method}")
         convert(args.source, folder, method=method)
         command = [sys.executable, __file__, "--measure", str(folder), "--text", str(args.text)]
         results[name] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         results[name]["file_mb"] = folder_bytes(folder) / 1e6
 
-    print(f"\n$ bitnet generate {output / 'ternary'} -p {PROMPT!r}\n")
+    print(f"\n$ bitnet generate {output / 'ternary'} -p {PROMPT!r} --seed 3\n")
     print(results["ternary"]["text"])
     print("\nform         file MB   memory MB   tokens/s   perplexity")
     for name, row in results.items():

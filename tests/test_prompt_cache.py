@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from tiny_model import make_decoder, make_model
+from tiny_model import make_decoder, make_model, make_tensors
 
-from bitnet_py import generation
+from bitnet_py import _core, generation
 from bitnet_py.errors import FormatError
 from bitnet_py.generation import collect_results
 from bitnet_py.model import Model
@@ -138,6 +138,21 @@ def test_other_models_are_refused(tmp_path: Path, other: Callable[[], Model]) ->
     make_cache(make_model(kv_dtype="f16", threads=1), PROMPT).save(tmp_path / "cache")
     with pytest.raises(FormatError, match="made with another model, or with another kv_dtype"):
         PromptCache.load(tmp_path / "cache", other())
+
+
+def test_one_changed_weight_is_another_model(tmp_path: Path) -> None:
+    """Also one that no sample would see."""
+    decoder = make_decoder()
+    tensors = make_tensors(decoder, embedding="f16")
+    model = Model.from_tensors(decoder, tensors, threads=1)
+    make_cache(model, PROMPT).save(tmp_path / "cache")
+    name = "model.embed_tokens.weight"
+    data = tensors[name].data.copy()
+    data[50, 31] += 1
+    tensors[name] = _core.PackedTensor("f16", data, None, "none")
+    with pytest.raises(FormatError, match="made with another model"):
+        PromptCache.load(tmp_path / "cache", Model.from_tensors(decoder, tensors, threads=1))
+    PromptCache.load(tmp_path / "cache", model)
 
 
 def test_files_that_are_none(model: Model, tmp_path: Path) -> None:

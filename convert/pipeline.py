@@ -120,7 +120,14 @@ def convert(
             conversion=_conversion(source, checkpoint, options),
         )
         seconds = time.perf_counter() - begin
-        report = make_report(plan, options, str(source), str(target), seconds=seconds)
+        report = make_report(
+            plan,
+            options,
+            str(source),
+            str(target),
+            seconds=seconds,
+            is_verified=verifier is not None,
+        )
         if verifier is not None:
             verification = verifier.compare(output.path, progress=progress)
             report = dataclasses.replace(report, verification=verification)

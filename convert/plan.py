@@ -6,7 +6,7 @@ what a method does to a weight (methods/), names and shapes (`_core.tensor_specs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -88,6 +88,7 @@ def make_plan(source: Source, options: ConvertOptions) -> Plan:
     Only a float source that turns out to be ternary-valued is read to its end here.
 
     Raises:
+        ValueError: modules_to_not_convert that are none of this model.
         FormatError: what the source asks for cannot be done, or a tensor is missing, has another
             shape or dtype than config.json says, or is used by no rule; names it.
     """
@@ -103,6 +104,7 @@ def make_plan(source: Source, options: ConvertOptions) -> Plan:
         else:
             matrices.append(chooser.matrix(spec, source_name))
     _refuse_unused(source, architecture)
+    _refuse_idle_patterns(options.modules_to_not_convert, matrices)
     notes = architecture.notes
     if source.config.get("auto_map") is not None:
         notes += (
@@ -179,6 +181,19 @@ def _specs(source: Source, architecture: Architecture) -> list[_core.TensorSpec]
         return _core.tensor_specs(architecture.decoder)
     except ValueError as error:  # sizes that do not fit each other
         refuse(source.config_name, str(error))
+
+
+def _refuse_idle_patterns(patterns: Sequence[str], matrices: Sequence[PlannedMatrix]) -> None:
+    """A misspelled module would be converted without a word."""
+    modules = [matrix.name.removesuffix(".weight") for matrix in matrices]
+    for pattern in patterns:
+        if not any(matches_module(module, [pattern]) for module in modules):
+            message = (
+                f"[convert] expected modules_to_not_convert to be modules of this model, got "
+                f"{pattern!r}, which is none; there are {modules[0]}, {modules[1]}, ..., "
+                f"{modules[-1]}"
+            )
+            raise ValueError(message)
 
 
 def _refuse_unused(source: Source, architecture: Architecture) -> None:

@@ -123,7 +123,13 @@ class ConversionReport:
 
 
 def make_report(
-    plan: Plan, options: ConvertOptions, source: str, out: str, *, seconds: float | None
+    plan: Plan,
+    options: ConvertOptions,
+    source: str,
+    out: str,
+    *,
+    seconds: float | None,
+    is_verified: bool = False,
 ) -> ConversionReport:
     """The report of a conversion that was done, or only planned.
 
@@ -133,6 +139,7 @@ def make_report(
         source: as the user named it.
         out: the absolute path of the output.
         seconds: how long it took; None: a dry run.
+        is_verified: a verification will be added.
     """
     matrices = tuple(_stored_matrix(matrix) for matrix in plan.matrices)
     linears = [matrix for matrix in matrices if matrix.role == "linear"]
@@ -164,7 +171,7 @@ def make_report(
         weight_error=error,
         matrices=matrices,
         notes=notes,
-        warnings=quality_warnings(len(rounded), n_ternary, error),
+        warnings=quality_warnings(len(rounded), n_ternary, error, is_verified=is_verified),
         verification=None,
         seconds=seconds or 0.0,
     )

@@ -31,21 +31,25 @@ def verdict(perplexity_ratio: float) -> str:
     return f"{BROKEN}; {_what_to_do()}"
 
 
-def quality_warnings(n_rounded: int, n_ternary: int, weight_error: float | None) -> tuple[str, ...]:
+def quality_warnings(
+    n_rounded: int, n_ternary: int, weight_error: float | None, *, is_verified: bool
+) -> tuple[str, ...]:
     """What to say when weights that were not ternary were made so.
 
     Args:
         n_rounded: matrices that went through absmean.
         n_ternary: matrices that are stored as ternary.
         weight_error: their relative change; None when nothing was written.
+        is_verified: a verdict stands beside it, which says how it went and what to do.
     """
     if not n_rounded:
         return ()
+    tail = "" if is_verified else f". Measure it with --verify TEXT; {_what_to_do()}"
     measured = "" if weight_error is None else f", and that changed them by {weight_error:.0%}"
     return (
         f"{n_rounded} of {n_ternary} ternary matrices were not ternary before{measured} (relative "
         "to their size). Unless this model was trained with ternary weights (BitNet masters), "
-        f"expect text without sense. Measure it with --verify TEXT; {_what_to_do()}",
+        f"expect text without sense{tail}",
     )
 
 

@@ -91,6 +91,7 @@ def test_progress_is_plain_lines_away_from_a_terminal(
         (["--format", "gguf"], 2, "format to be one of bitnet_py, got 'gguf'"),
         (["--verify", "nowhere.txt"], 1, "nowhere.txt: no such text"),
         (["--verify", __file__, "--dry-run"], 2, "expected verify or dry_run, got both"),
+        (["--modules-to-not-convert", "k_prj"], 2, "got 'k_prj', which is none; there are model."),
         (["--modules-to-not-convert", "(x|y)"], 2, "modules_to_not_convert: '(x|y)' is not"),
         (["--unknown"], 2, "No such option"),
         ([], 2, "Missing option"),
@@ -209,6 +210,8 @@ def test_verify(tmp_path: Path, with_tokenizer: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "verified with text.txt" in printed
     assert "verdict:" in printed
+    assert "--verify" not in printed
+    assert printed.count("what to do") <= 1
     assert {path.name for path in tmp_path.iterdir()} == {"src", "out", "text.txt"}
 
 

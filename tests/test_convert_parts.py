@@ -123,9 +123,9 @@ def test_infinite_perplexity_is_still_json() -> None:
 
 
 def test_advice_names_only_what_exists() -> None:
-    (warning,) = quality_warnings(3, 7, 0.5)
+    (warning,) = quality_warnings(3, 7, 0.5, is_verified=False)
     assert "3 of 7" in warning
     assert "50%" in warning
     assert "--method bf16" in warning
     assert "ptq" not in warning
-    assert quality_warnings(0, 7, None) == ()
+    assert quality_warnings(0, 7, None, is_verified=False) == ()

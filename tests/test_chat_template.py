@@ -246,8 +246,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_templates_end(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_sandbox, "RENDER_SECONDS", 0.2)
     text, message = HOSTILE[case]
+    if ENDLESS in message:
+        monkeypatch.setattr(template_sandbox, "RENDER_SECONDS", 0.2)
     begin = time.monotonic()
     with pytest.raises(FormatError, match=rf"^model: \w+: .*({message})"):
         ChatTemplate(text, where="model").render(DIALOG)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from demo_chat import with_title, write_chat
+from demo_chat import write_chat
 from demo_grammar import SEPARATOR, write_stories
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -65,16 +65,15 @@ def train_tokenizer(vocab_size: int, seed: int) -> Tokenizer:
 
 
 def documents(tokenizer: Tokenizer, seed: int) -> Iterator[list[int]]:
-    """Yields token ids without end: half are conversations, a quarter are stories with a title."""
+    """Yields token ids of training documents without end: stories, and as many conversations."""
     rng = random.Random(f"documents/{seed}")
     for part in range(sys.maxsize):
         for story in write_stories(10_000, seed * 1_000_003 + part + 1):
-            kind = rng.randrange(4)
-            if kind < 2:
+            if rng.random() < 0.5:
+                text = BOS + story.text + EOS
+            else:
                 turns = write_chat(rng, story)
                 text = BOS + "".join(f"User: {u}\nAssistant:\n{m}{EOS}" for u, m in turns)
-            else:
-                text = BOS + (story.text if kind == 2 else with_title(story)) + EOS
             yield tokenizer.encode(text, add_special_tokens=False).ids
 
 
@@ -149,7 +148,7 @@ def build_model(args: argparse.Namespace) -> BitNetForCausalLM:
         hidden_act="relu2",
         max_position_embeddings=512,
         rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=True,
         bos_token_id=0,
         eos_token_id=1,

@@ -1,6 +1,7 @@
 // Owns: the kernel table in plain C++, for every machine: the oracle of the others, and what fills
 // their empty slots. No intrinsics; loops over eight lanes that a compiler can vectorize.
 #include <math.h>
+#include <string.h>
 
 #include "base/float16.h"
 #include "kernels/attend_inl.h"
@@ -145,7 +146,7 @@ struct OneTile {
   using Tiles = Bytes;
   using Vec = Bytes;
   static constexpr std::int64_t kTiles = 1, kVecBytes = 32;
-  static constexpr int kTileVecs = 1, kTileTokens = 1, kGemvChains = 1;
+  static constexpr int kTileVecs = 1, kTileTokens = 4, kGemvChains = 1;
 
   static Tiles load(const std::uint8_t* p) {
     Tiles tiles;
@@ -158,7 +159,7 @@ struct OneTile {
   }
   static Acts acts(const std::int8_t* p) {
     Acts acts;
-    for (int i = 0; i < 32; ++i) acts.act[i] = p[i % 4];
+    for (int row = 0; row < 8; ++row) memcpy(acts.act + 4 * row, p, 4);
     return acts;
   }
   template <class T>
@@ -184,13 +185,16 @@ struct Ternary2 : OneTile {
     return codes;
   }
   static Sum zero() { return {}; }
-  static Sum add_products(Sum sum, const Vec& codes, const Acts& acts) {
+  // As masks, all ones where the code is 2 or 0, so that compilers vectorize it.
+  static Sum add_products(const Sum& sum, const Vec& codes, const Acts& acts) {
+    Sum result;
     for (int i = 0; i < 32; ++i) {
-      const int plus = codes.byte[i] == 2 ? acts.act[i] : 0;
-      const int minus = codes.byte[i] == 0 ? acts.act[i] : 0;
-      sum.at[i] = static_cast<std::int16_t>(sum.at[i] + plus - minus);
+      const std::int16_t act = acts.act[i], code = codes.byte[i];
+      const auto plus = static_cast<std::int16_t>(-(code >> 1));
+      const auto minus = static_cast<std::int16_t>((code - 1) >> 15);
+      result.at[i] = static_cast<std::int16_t>(sum.at[i] + (act & plus) - (act & minus));
     }
-    return sum;
+    return result;
   }
   static Generic::I flush(const Sum& sum) { return add_columns(sum.at); }
 
@@ -208,9 +212,11 @@ struct Int8 : OneTile {
 
   static Vec vec(const Tiles& tiles, int) { return tiles; }
   static Sum zero() { return {}; }
-  static Sum add_products(Sum sum, const Vec& codes, const Acts& acts) {
-    for (int i = 0; i < 32; ++i) sum.at[i] += static_cast<std::int8_t>(codes.byte[i]) * acts.act[i];
-    return sum;
+  static Sum add_products(const Sum& sum, const Vec& codes, const Acts& acts) {
+    Sum result;
+    for (int i = 0; i < 32; ++i)
+      result.at[i] = sum.at[i] + static_cast<std::int8_t>(codes.byte[i]) * acts.act[i];
+    return result;
   }
   static Generic::I flush(const Sum& sum) { return add_columns(sum.at); }
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from bitnet_py.errors import FormatError
 
 if TYPE_CHECKING:
-    from bitnet_py import convert, ops
+    import bitnet_py.convert as convert
+    from bitnet_py import ops
     from bitnet_py._core import __version__
     from bitnet_py.demo import DEMO_CHECKPOINT
     from bitnet_py.model import Model, generate, load

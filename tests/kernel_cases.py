@@ -38,7 +38,7 @@ SHAPES = [
 ]
 
 # Tokens: one and two (GEMV), every remainder of a register tile, past one block of tokens.
-TOKENS = [1, 2, 3, 4, 5, 6, 7, 64, 65]
+TOKENS = [1, 2, 3, 4, 5, 6, 7, 64, 65, 97]
 
 THREADS = [1, 2, 5]
 

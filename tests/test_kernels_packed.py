@@ -121,7 +121,7 @@ def test_int8_linear_is_the_formula_bit_by_bit(isa: str, shape: tuple[int, int])
 @given(
     n=st.integers(1, 150),
     k=st.integers(1, 600),
-    tokens=st.integers(1, 70),
+    tokens=st.integers(1, 100),
     threads=st.integers(1, 5),
     format_name=st.sampled_from(sorted(FORMATS)),
     seed=st.integers(0, 2**32 - 1),

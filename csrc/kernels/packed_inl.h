@@ -29,8 +29,8 @@ namespace {
 
 constexpr std::int64_t kTileBytes = 32, kTileColumns = 4, kVecRows = 8;
 constexpr std::int64_t kGroupTiles = kGroupSize / kTileColumns;
-// A GEMM block: 32 rows x 256 columns decoded (8 KiB of L1) and their sums for 48 tokens (6 KiB).
-constexpr std::int64_t kBlockVecs = 4, kBlockTiles = 64, kBlockTokens = 48;
+// A GEMM block: 32 rows x 256 columns decoded (8 KiB of L1) and their sums for 96 tokens (12 KiB).
+constexpr std::int64_t kBlockVecs = 4, kBlockTiles = 64, kBlockTokens = 96;
 constexpr std::int64_t kBlockRows = kBlockVecs * kVecRows;
 constexpr std::int64_t kAhead = 4096;  // bytes of weights to prefetch ahead
 

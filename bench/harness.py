@@ -1,7 +1,7 @@
 """Timing on a noisy machine: contenders take turns, and ratios are taken within a round.
 
-Owns: warm-up, the order of turns, medians, spreads, ratios. Does not own: what a turn does, how a
-result is written (report.py).
+Owns: warm-up, the order of turns, ratios. Does not own: what a turn does, median and spread of what
+it gives (bitnet_py.speed), how a result is written (report.py).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from bitnet_py.speed import Samples
 
 __all__ = ["Contender", "Samples", "interleave", "median_ratio", "seconds_of"]
 
@@ -25,35 +27,6 @@ class Contender:
 
     name: str
     measure: Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a contender measured, one value per round."""
-
-    values: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        """How many there are."""
-        return len(self.values)
-
-    @property
-    def median(self) -> float:
-        """The value reported."""
-        return statistics.median(self.values)
-
-    @property
-    def spread(self) -> float:
-        """Interquartile range / median; 0 for a single value."""
-        if self.n == 1:
-            return 0.0
-        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
-        return (high - low) / self.median
-
-    def rates(self, amount: float) -> Samples:
-        """Amount per second, of samples in seconds."""
-        return Samples(tuple(amount / seconds for seconds in self.values))
 
 
 def interleave(

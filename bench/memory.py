@@ -25,12 +25,12 @@ from bench.random_folder import write_random_folder
 from bench.report import Report, Row, add_report_arguments
 from bench.shapes import SHAPES, decoder_config
 from bitnet_py.convert import convert
+from bitnet_py.peak_memory import PeakMemory
 from bitnet_py.tokenizer import load_tokenizer
 
 NEW_TOKENS: Final = 64
 PROMPT_IDS: Final = (1, 5, 7, 11, 13, 17, 19, 23)
 ALLOWED_MB: Final = 60
-STATUS: Final = Path("/proc/self/status")
 CHECKPOINT: Final = "bitllama1M"
 TOKENIZERS: Final = ("llama2-32000",)
 
@@ -40,10 +40,9 @@ def growth_of(action: Callable[[], object]) -> int:
 
     Whatever the action returns is kept until the peak has been read.
     """
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    before = _status_bytes("VmRSS")
+    memory = PeakMemory()
     kept = action()
-    grown = _status_bytes("VmHWM") - before
+    grown = memory.growth_bytes()
     del kept
     return grown
 
@@ -146,15 +145,6 @@ def _row(shape: str, phase: str, samples: Samples, threads: int) -> Row:
         n=samples.n,
         spread=samples.spread,
     )
-
-
-def _status_bytes(field: str) -> int:
-    """A field of this process's memory status, which the kernel gives in kB."""
-    for line in STATUS.read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    message = f"{STATUS} has no {field}"
-    raise RuntimeError(message)
 
 
 if __name__ == "__main__":

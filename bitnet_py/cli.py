@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from bitnet_py.cli_bench import bench
 from bitnet_py.cli_chat import chat
 from bitnet_py.cli_eval import evaluate
 from bitnet_py.cli_generate import generate
@@ -21,6 +22,7 @@ app.command("generate")(generate)
 app.command("chat")(chat)
 app.command("eval")(evaluate)
 app.command("info")(info)
+app.command("bench")(bench)
 
 
 @app.callback()

@@ -55,13 +55,6 @@ def row(**fields: Any) -> Row:
 # ---- harness
 
 
-def test_median_and_spread() -> None:
-    samples = Samples((4.0, 1.0, 2.0, 3.0, 100.0))
-    assert (samples.n, samples.median, samples.spread) == (5, 3.0, 2.0 / 3.0)
-    assert Samples((7.0,)).spread == 0
-    assert samples.rates(12).values == (3.0, 12.0, 6.0, 4.0, 0.12)
-
-
 def test_a_ratio_is_taken_within_rounds() -> None:
     """A machine that slows down by 4 between rounds does not touch it; medians would give 0.5."""
     ours, theirs = Samples((40.0, 20.0, 10.0)), Samples((20.0, 10.0, 40.0))
@@ -266,15 +259,6 @@ def test_a_fresh_call_brings_its_result_back() -> None:
     assert call_fresh(shapes.ternary_parameters, shapes.SHAPES["tiny"] | {}) == 1310720
     with pytest.raises(RuntimeError, match=r"(?s)ended with code 1: .*KeyError"):
         call_fresh(shapes.ternary_parameters, {})
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
-def test_growth_counts_what_was_freed_again() -> None:
-    def take_and_free() -> None:
-        np.ones(64 << 20, np.uint8)
-
-    assert 60e6 < memory.growth_of(take_and_free) < 80e6
-    assert memory.growth_of(lambda: None) < 5e6
 
 
 FAKE_WORKER = """

@@ -164,6 +164,12 @@ class Model:
     @property
     def threads(self) -> int: ...
 
+KV_DTYPES: tuple[str, ...]
+"""How a KV cache may store its elements: int8 with one float32 scale per token and head."""
+
+def kv_row_bytes(head_dim: int, kv_dtype: str) -> int:
+    """Bytes of one token's key, or value, of one head, its scale included."""
+
 class Session:
     """One sequence: its KV cache and position."""
 
@@ -189,7 +195,7 @@ class Session:
         """
 
     def export_kv(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Raw K and V of the tokens so far, [layers, kv_heads, length, head_dim * bytes]."""
+        """Raw K and V of the tokens so far, uint8 [layers, kv_heads, length, kv_row_bytes]."""
 
     def import_kv(self, k: NDArray[np.uint8], v: NDArray[np.uint8]) -> None:
         """Replaces the content with what export_kv gave for the same model and kv_dtype."""

@@ -44,7 +44,7 @@ class Model:
         tensors: by name, what the core views.
         tokenizer: None when the folder has none; prompts are token ids then.
         generation_config: defaults of `stream` and `generate`.
-        kv_dtype: "f16" or "f32", how sessions store keys and values.
+        kv_dtype: "f32", "f16" or "int8", how sessions store keys and values.
         folder: where the model was loaded from, None when from arrays.
     """
 
@@ -93,7 +93,7 @@ class Model:
             threads: None takes as many as the process may use. Results do not depend on it.
             isa: one of `_core.available_isas()`; None takes the best, or BITNET_ISA.
             validate: look at every code and scale once.
-            kv_dtype: "f16", "f32", or "auto": f32 when every linear is f32, else f16.
+            kv_dtype: "f32", "f16", "int8", or "auto": f32 when every linear is f32, else f16.
             folder: where the parts came from; the chat template is looked for there.
 
         Raises:
@@ -108,8 +108,9 @@ class Model:
                 f"CPU runs), got {isa!r}"
             )
             raise ValueError(message)
-        if kv_dtype not in ("auto", "f16", "f32"):
-            message = f"[load] expected kv_dtype auto, f16 or f32, got {kv_dtype!r}"
+        if kv_dtype not in ("auto", *_core.KV_DTYPES):
+            known = ", ".join(_core.KV_DTYPES)
+            message = f"[load] expected kv_dtype to be one of auto, {known}, got {kv_dtype!r}"
             raise ValueError(message)
         if kv_dtype == "auto":
             kv_dtype = "f32" if _is_all_f32(decoder, tensors) else "f16"
@@ -303,7 +304,7 @@ def load(
         threads: None takes as many as the process may use. Results do not depend on it.
         isa: a name of `_core.available_isas()`; None takes the best, or BITNET_ISA.
         validate: look at every code and scale once (this also reads the file ahead).
-        kv_dtype: "f16", "f32", or "auto": f32 when every linear is f32, else f16.
+        kv_dtype: "f32", "f16", "int8", or "auto": f32 when every linear is f32, else f16.
         revision: branch, tag or commit of a Hugging Face id.
 
     Raises:

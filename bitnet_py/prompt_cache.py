@@ -89,12 +89,12 @@ class PromptCache(NamedTuple):
                 "the prompt again"
             )
             raise FormatError(message)
-        config, n_bytes = model.config, {"f16": 2, "f32": 4}[model.kv_dtype]
+        config = model.config
         shape = (
             config["num_hidden_layers"],
             config["num_key_value_heads"],
             cache.token_ids.size,
-            config["head_dim"] * n_bytes,
+            _core.kv_row_bytes(config["head_dim"], model.kv_dtype),
         )
         if cache.k.shape != shape or cache.v.shape != shape or cache.token_ids.ndim != 1:
             message = f"{path}: k and v must be {list(shape)} for token_ids of this length"

@@ -58,7 +58,7 @@ def logits_of(model: _core.Model, ids: np.ndarray, *cuts: int, kv: str = "f16") 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("linear", "scale_kind"), FORMATS)
-@pytest.mark.parametrize("kv", ["f32", "f16"])
+@pytest.mark.parametrize("kv", _core.KV_DTYPES)
 def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
     isa: str, linear: str, scale_kind: str, kv: str
 ) -> None:
@@ -145,7 +145,7 @@ def test_truncate_forgets_and_only_that() -> None:
         session.truncate(21)
 
 
-@pytest.mark.parametrize("kv", ["f32", "f16"])
+@pytest.mark.parametrize("kv", _core.KV_DTYPES)
 def test_exported_cache_goes_on_where_it_stopped(kv: str) -> None:
     model = tiny_core_model()
     first = _core.Session(model, 64, kv)

@@ -306,7 +306,7 @@ def test_wrong_prompts_and_options(
         ({"threads": 0}, "expected threads to be a whole number of at least 1, got 0"),
         ({"threads": "2"}, "expected threads to be a whole number of at least 1, got '2'"),
         ({"isa": "avx1024"}, "expected isa to be one of .*generic.*, got 'avx1024'"),
-        ({"kv_dtype": "f8"}, "expected kv_dtype auto, f16 or f32, got 'f8'"),
+        ({"kv_dtype": "f8"}, "expected kv_dtype to be one of auto, f32, f16, int8, got 'f8'"),
     ],
 )
 def test_wrong_arguments_of_load(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:

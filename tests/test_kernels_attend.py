@@ -12,27 +12,37 @@ N_KEYS = [1, 2, 7, 8, 9, 100, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK 
 HEAD_DIMS = [1, 4, 16, 20, 64, 80, 128]
 
 
+def as_stored(x: np.ndarray, kv_dtype: str) -> np.ndarray:
+    """What a cache of this type gives back for rows [n, head_dim]."""
+    if kv_dtype == "f16":
+        return x.astype(np.float16).astype(np.float32)
+    if kv_dtype == "int8":
+        absmax = np.abs(x).max(axis=1, keepdims=True)
+        codes = np.rint(x * (np.float32(127) / absmax))
+        return (absmax / np.float32(127) * codes).astype(np.float32)
+    return x
+
+
 def random_heads(head_dim: int, queries: int, keys: int = 700) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(9)
     sizes = (queries, keys, keys)
     return tuple(rng.standard_normal((size, head_dim)).astype(np.float32) for size in sizes)
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+@pytest.mark.parametrize("kv_dtype", _core.KV_DTYPES)
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("isa", ISAS)
 def test_attend(isa: str, head_dim: int, kv_dtype: str) -> None:
     q, k, v = random_heads(head_dim, len(N_KEYS))
     q *= 4  # sharper than the mean of all values
     got = _core.Kernels(isa).attend(q, k, v, N_KEYS, kv_dtype=kv_dtype)
-    if kv_dtype == "f16":
-        k, v = (a.astype(np.float16).astype(np.float32) for a in (k, v))
+    k, v = as_stored(k, kv_dtype), as_stored(v, kv_dtype)
     for i, n_keys in enumerate(N_KEYS):
         expected, tolerance = reference.attention(q[i], k, v, n_keys)
         assert (np.abs(got[i] - expected) <= tolerance).all(), n_keys
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16"])
+@pytest.mark.parametrize("kv_dtype", _core.KV_DTYPES)
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("isa", ISAS)
 def test_a_query_does_not_depend_on_the_others(isa: str, head_dim: int, kv_dtype: str) -> None:
@@ -57,13 +67,14 @@ def test_a_query_does_not_depend_on_the_others(isa: str, head_dim: int, kv_dtype
         np.testing.assert_array_equal(got, alone)
 
 
+@pytest.mark.parametrize("kv_dtype", _core.KV_DTYPES)
 @pytest.mark.parametrize("isa", ISAS)
-def test_keys_that_a_query_does_not_see_do_not_touch_it(isa: str) -> None:
+def test_keys_that_a_query_does_not_see_do_not_touch_it(isa: str, kv_dtype: str) -> None:
     q, k, v = random_heads(64, 4)
     n_keys = [297, 298, 299, 300]
-    clean = _core.Kernels(isa).attend(q, k, v, n_keys)
+    clean = _core.Kernels(isa).attend(q, k, v, n_keys, kv_dtype=kv_dtype)
     k[297:], v[297:] = np.nan, np.inf
-    got = _core.Kernels(isa).attend(q, k, v, n_keys)
+    got = _core.Kernels(isa).attend(q, k, v, n_keys, kv_dtype=kv_dtype)
     np.testing.assert_array_equal(got[0], clean[0])
     assert not np.isfinite(got[1:]).any()
 
@@ -90,3 +101,13 @@ def test_the_cache_rounds_to_float16_to_nearest_even(isa: str) -> None:
         [_core.Kernels(isa).attend(v[:1], row[None], row[None], [1], kv_dtype="f16") for row in v]
     )
     np.testing.assert_array_equal(rows, v.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_int8_keys_of_zeros_and_of_large_values(isa: str) -> None:
+    v = np.array([[0, 0, 0, 0], [3e38, -1e38, 0, 1]], np.float32)
+    for row in v:
+        got = _core.Kernels(isa).attend(v[:1], row[None], row[None], [1], kv_dtype="int8")
+        np.testing.assert_allclose(
+            got[0], as_stored(row[None] + 0, "int8")[0] if row.any() else row
+        )

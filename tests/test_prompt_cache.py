@@ -19,7 +19,7 @@ from bitnet_py.prompt_cache import PromptCache
 PROMPT = np.random.default_rng(2).integers(3, 96, 40).tolist()
 
 
-@pytest.fixture(params=["f16", "f32"])
+@pytest.fixture(params=_core.KV_DTYPES)
 def model(request: pytest.FixtureRequest) -> Model:
     return make_model(kv_dtype=request.param, threads=1)
 

@@ -152,12 +152,14 @@ struct PySession {
     });
   }
 
-  // Copies rows [0, length) of every layer and head between the cache and two arrays.
+  // copy(offset of a row in exported bytes, head, token) for rows [0, length) of every head.
   template <class Copy>
-  void each_head(const Copy& copy) {
+  void each_row(int64_t length, const Copy& copy) {
     for (int64_t layer = 0; layer < cache.layers(); ++layer)
       for (int64_t head = 0; head < cache.heads(); ++head)
-        copy(layer * cache.heads() + head, cache.keys(layer, head), cache.values(layer, head));
+        for (int64_t token = 0; token < length; ++token)
+          copy(((layer * cache.heads() + head) * length + token) * cache.row_bytes(),
+               cache.head(layer, head), token);
   }
 
   py::tuple export_kv() {
@@ -166,9 +168,8 @@ struct PySession {
     auto v = new_array<std::uint8_t>({cache.layers(), cache.heads(), length, row});
     std::uint8_t *to_k = k.mutable_data(), *to_v = v.mutable_data();
     model->exclusively([&] {
-      each_head([&](int64_t index, std::uint8_t* keys, std::uint8_t* values) {
-        std::copy_n(keys, length * row, to_k + index * length * row);
-        std::copy_n(values, length * row, to_v + index * length * row);
+      each_row(length, [&](int64_t at, const KvHead& head, int64_t token) {
+        cache.read_row(head, token, to_k + at, to_v + at);
       });
     });
     return py::make_tuple(k, v);
@@ -184,9 +185,8 @@ struct PySession {
               " tokens, got ", length);
     const std::uint8_t *from_k = k.data(), *from_v = v.data();
     model->exclusively([&] {
-      each_head([&](int64_t index, std::uint8_t* keys, std::uint8_t* values) {
-        std::copy_n(from_k + index * length * row, length * row, keys);
-        std::copy_n(from_v + index * length * row, length * row, values);
+      each_row(length, [&](int64_t at, const KvHead& head, int64_t token) {
+        cache.write_row(head, token, from_k + at, from_v + at);
       });
       cache.set_length(length);
     });
@@ -280,6 +280,13 @@ void bind_engine(py::module_& m) {
           py::arg("token_ids"), py::arg("logits") = "last")
       .def("export_kv", &PySession::export_kv)
       .def("import_kv", &PySession::import_kv, py::arg("k"), py::arg("v"));
+  m.def(
+      "kv_row_bytes",
+      [](int64_t head_dim, const std::string& kv_dtype) {
+        return kv_row_bytes(head_dim, kv_type_by_name(kv_dtype));
+      },
+      py::arg("head_dim"), py::arg("kv_dtype"));
+  m.attr("KV_DTYPES") = py::make_tuple(kKvTypeNames[0], kKvTypeNames[1], kKvTypeNames[2]);
   m.def("forward_batch", &forward_batch, py::arg("sessions"), py::arg("token_ids"),
         py::arg("logits") = "last");
 }

@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -10,6 +9,8 @@
 #include "base/thread_pool.h"
 #include "bindings/arrays.h"
 #include "bindings/config_dict.h"
+#include "engine/attention_cpu.h"
+#include "engine/kv_cache.h"
 #include "kernels/registry.h"
 
 namespace bitnet {
@@ -233,22 +234,24 @@ class Kernels {
     const float *from = q.data(), *k_from = k.data(), *v_from = v.data();
     float* out = result.mutable_data();
     py::gil_scoped_release unlocked;
-    AlignedBuffer<char> k_store(keys * dim * kv_type_bytes(type)), v_store(k_store.capacity());
-    table_.store_kv(k_from, keys * dim, type, k_store.data());
-    table_.store_kv(v_from, keys * dim, type, v_store.data());
-    std::vector<const float*> q_rows;
-    std::vector<float*> out_rows;
+    ModelConfig config;
+    config.num_hidden_layers = config.num_key_value_heads = 1;
+    config.head_dim = dim;
+    KvCache cache(config, keys, type);
+    const KvHead head = cache.head(0, 0);
+    for (int64_t i = 0; i < keys; ++i) table_.store_kv(k_from + i * dim, v_from + i * dim, head, i);
+    std::vector<AttendItem> items;
     for (int64_t i = 0; i < queries; ++i) {
-      q_rows.push_back(from + i * dim);
-      out_rows.push_back(out + i * dim);
+      if (i % AttendItem::kMaxQueries == 0) {
+        items.emplace_back().kv = head;
+        items.back().queries = 0;
+      }
+      AttendItem& item = items.back();
+      item.q[item.queries] = from + i * dim;
+      item.out[item.queries] = out + i * dim;
+      item.n_keys[item.queries++] = n_keys[static_cast<std::size_t>(i)];
     }
-    const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(dim)));
-    pool_.parallel_for(queries, 1, [&](int64_t begin, int64_t end, int) {
-      AlignedBuffer<float> scratch(attend_scratch_floats(end - begin, dim));
-      table_.attend({q_rows.data() + begin, n_keys.data() + begin, out_rows.data() + begin,
-                     end - begin, k_store.data(), v_store.data(), type, dim, scale,
-                     scratch.data()});
-    });
+    CpuAttention(table_, pool_, dim).run(items);
     return result;
   }
 

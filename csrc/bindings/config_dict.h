@@ -24,8 +24,7 @@ inline Activation activation_by_name(const char* field, const std::string& name)
 }
 
 inline KvType kv_type_by_name(const std::string& name) {
-  constexpr const char* kNames[] = {"f32", "f16"};
-  return enum_by_name<KvType>("kv_dtype", name, kNames);
+  return enum_by_name<KvType>("kv_dtype", name, kKvTypeNames);
 }
 
 // ValueError for a field that is unknown, missing, of another type or out of range.

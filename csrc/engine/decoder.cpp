@@ -8,7 +8,7 @@ namespace bitnet {
 namespace {
 
 // Rows that go through the layers together. More would only cost memory.
-constexpr std::size_t kMaxRows = 512;
+constexpr std::size_t kMaxRows = 256;
 
 }  // namespace
 

@@ -2,10 +2,10 @@
 // arithmetic is in kernels/. Output rows, tokens and heads are split, never a sum, so the number of
 // threads changes no bit.
 #include <algorithm>
-#include <cmath>
 #include <functional>
 
 #include "base/aligned_buffer.h"
+#include "engine/attention_cpu.h"
 #include "engine/ops.h"
 
 namespace bitnet {
@@ -17,9 +17,6 @@ constexpr std::int64_t kUnitRows = 32;
 constexpr std::int64_t kTokenBlockBytes = 256 * 1024;
 // Below this many multiply-adds, waking the other threads costs more than they save.
 constexpr std::int64_t kMinSharedWork = 128 * 1024;
-constexpr std::int64_t kMaxAttendChunks = 4096;
-// Query vectors that share one pass over a block of keys.
-constexpr std::int64_t kQueriesPerCall = 16;
 
 // One token or many in the form a kernel reads: float32, and int8 where a format asks for it.
 struct PreparedInput {
@@ -42,8 +39,8 @@ class CpuOps final : public Ops {
       : config_(config),
         kernels_(kernels),
         pool_(pool),
-        own_(static_cast<std::size_t>(pool.threads())),
-        attend_scratch_(static_cast<std::size_t>(pool.threads())) {}
+        attention_(kernels, pool, config.head_dim),
+        own_(static_cast<std::size_t>(pool.threads())) {}
 
   void embed(const Linear& table, const std::int32_t* ids, std::int64_t tokens, float* x) override {
     for (std::int64_t t = 0; t < tokens; ++t) dequantize_row(table, ids[t], x + t * table.k);
@@ -99,14 +96,11 @@ class CpuOps final : public Ops {
         const float* s = sin + t * dim / 2;
         for (std::int64_t h = 0; h < heads; ++h)
           kernels_.rope(q + (t * heads + h) * dim, c, s, dim);
-        const KvType type = row.cache->type();
-        const std::int64_t at = row.position * row.cache->row_bytes();
         for (std::int64_t h = 0; h < kv_heads; ++h) {
           float* key = k + (t * kv_heads + h) * dim;
           kernels_.rope(key, c, s, dim);
-          kernels_.store_kv(key, dim, type, row.cache->keys(layer, h) + at);
-          kernels_.store_kv(v + (t * kv_heads + h) * dim, dim, type,
-                            row.cache->values(layer, h) + at);
+          kernels_.store_kv(key, v + (t * kv_heads + h) * dim, row.cache->head(layer, h),
+                            row.position);
         }
       }
     };
@@ -121,42 +115,33 @@ class CpuOps final : public Ops {
   void attend(const std::vector<BatchRow>& rows, std::int64_t layer, const float* q,
               float* out) override {
     const std::int64_t heads = config_.num_attention_heads, kv_heads = config_.num_key_value_heads;
-    const std::int64_t group = heads / kv_heads;
+    const std::int64_t dim = config_.head_dim, group = heads / kv_heads;
     // An item is a run of rows of one sequence x some query heads of one KV head.
-    struct Run {
-      std::int64_t begin, end;
-    };
-    std::vector<Run> runs;
     const auto tokens = static_cast<std::int64_t>(rows.size());
-    const std::int64_t run_rows = std::max(std::int64_t{1}, kQueriesPerCall / group);
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      const bool extends =
-          !runs.empty() && runs.back().end - runs.back().begin < run_rows &&
-          rows[static_cast<std::size_t>(t)].cache == rows[static_cast<std::size_t>(t - 1)].cache;
-      if (extends)
-        runs.back().end = t + 1;
-      else
-        runs.push_back({t, t + 1});
-    }
-    const auto run_count = static_cast<std::int64_t>(runs.size());
+    const std::int64_t run_rows = std::max(std::int64_t{1}, AttendItem::kMaxQueries / group);
     // When few items would leave threads idle, a group's heads go one by one.
-    const std::int64_t item_heads = run_count * kv_heads < 4 * pool_.threads() ? 1 : group;
-    const std::int64_t slices = heads / item_heads;
-    std::int64_t work = 0;
-    for (const BatchRow& row : rows) work += 2 * (row.position + 1) * heads * config_.head_dim;
-    const std::int64_t items = run_count * slices;
-    const auto one_item = [&](std::int64_t item, int worker) {
-      // The last rows see the most keys: taken first, the short ones fill the gaps at the end.
-      const Run& run = runs[static_cast<std::size_t>(run_count - 1 - item / slices)];
-      attend_item(rows, run.begin, run.end, item % slices * item_heads, item_heads, group, layer, q,
-                  out, attend_scratch_[static_cast<std::size_t>(worker)]);
-    };
-    // Fine chunks, because items differ in work; when there is little, one.
-    const std::int64_t chunks = work < kMinSharedWork ? 1 : std::min(items, kMaxAttendChunks);
-    pool_.run(chunks, [&](std::int64_t chunk, int worker) {
-      const std::int64_t end = items * (chunk + 1) / chunks;
-      for (std::int64_t item = items * chunk / chunks; item < end; ++item) one_item(item, worker);
-    });
+    const bool is_alone = ceil_div(tokens, run_rows) * kv_heads < pool_.threads();
+    const std::int64_t most_heads = is_alone ? 1 : AttendItem::kMaxQueries;
+    items_.clear();
+    for (std::int64_t begin = 0, end; begin < tokens; begin = end) {
+      KvCache* cache = rows[static_cast<std::size_t>(begin)].cache;
+      for (end = begin + 1; end < tokens && end - begin < run_rows; ++end)
+        if (rows[static_cast<std::size_t>(end)].cache != cache) break;
+      for (std::int64_t h = 0; h < heads;) {
+        const std::int64_t head_end = std::min((h / group + 1) * group, h + most_heads);
+        AttendItem& item = items_.emplace_back();
+        item.kv = cache->head(layer, h / group);
+        item.queries = 0;
+        for (std::int64_t t = begin; t < end; ++t)
+          for (std::int64_t i = h; i < head_end; ++i) {
+            item.q[item.queries] = q + (t * heads + i) * dim;
+            item.out[item.queries] = out + (t * heads + i) * dim;
+            item.n_keys[item.queries++] = rows[static_cast<std::size_t>(t)].position + 1;
+          }
+        h = head_end;
+      }
+    }
+    attention_.run(items_);
   }
 
  private:
@@ -257,43 +242,11 @@ class CpuOps final : public Ops {
     }
   }
 
-  // `count` query heads from `head` on (all of one KV head) of rows [begin, end) of one sequence.
-  void attend_item(const std::vector<BatchRow>& rows, std::int64_t begin, std::int64_t end,
-                   std::int64_t head, std::int64_t count, std::int64_t group, std::int64_t layer,
-                   const float* q, float* out, AlignedBuffer<float>& scratch) const {
-    const float* queries[kQueriesPerCall];
-    float* outs[kQueriesPerCall];
-    std::int64_t n_keys[kQueriesPerCall];
-    const std::int64_t dim = config_.head_dim, heads = config_.num_attention_heads;
-    KvCache& cache = *rows[static_cast<std::size_t>(begin)].cache;
-    AttendArgs args{};
-    args.q = queries;
-    args.n_keys = n_keys;
-    args.out = outs;
-    args.k = cache.keys(layer, head / group);
-    args.v = cache.values(layer, head / group);
-    args.kv_type = cache.type();
-    args.head_dim = dim;
-    args.scale = scale_;
-    args.scratch = scratch.reserve(attend_scratch_floats(kQueriesPerCall, dim));
-    const auto flush = [&] {
-      if (args.queries > 0) kernels_.attend(args);
-      args.queries = 0;
-    };
-    for (std::int64_t t = begin; t < end; ++t)
-      for (std::int64_t h = head; h < head + count; ++h) {
-        queries[args.queries] = q + (t * heads + h) * dim;
-        outs[args.queries] = out + (t * heads + h) * dim;
-        n_keys[args.queries] = rows[static_cast<std::size_t>(t)].position + 1;
-        if (++args.queries == kQueriesPerCall) flush();
-      }
-    flush();
-  }
-
   const ModelConfig config_;
   const KernelTable& kernels_;
   ThreadPool& pool_;
-  const float scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+  CpuAttention attention_;
+  std::vector<AttendItem> items_;
   PreparedInput shared_;
   struct OwnInput {
     PreparedInput input;
@@ -301,8 +254,7 @@ class CpuOps final : public Ops {
   };
   std::vector<OwnInput> own_;  // by worker
   std::uint64_t call_ = 0;
-  AlignedBuffer<float> delta_;                        // what is to be added to a residual
-  std::vector<AlignedBuffer<float>> attend_scratch_;  // by worker
+  AlignedBuffer<float> delta_;  // what is to be added to a residual
 };
 
 }  // namespace

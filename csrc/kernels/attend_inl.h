@@ -1,9 +1,13 @@
-// Owns: attention of a few queries over the keys of one KV head, by blocks of keys with an online
-// softmax (arXiv 2205.14135), as a loop nest over an ISA's primitives (lanes_inl.h).
+// Owns: attention over one block of keys, and the merging of blocks (online softmax, arXiv
+// 2205.14135), as loop nests over an ISA's primitives. Queries are taken in tiles that share what
+// is loaded; every output element is still computed in one order of its own, over the columns of a
+// key and over the keys of a block: neither tile shapes, nor the width of registers, nor the other
+// queries of a call change a bit of it.
 //
-// Queries go four at a time, so that the heads of a GQA group in decode, or neighbouring tokens in
-// prefill, share each load of K and V. Every score and every output element is still computed in
-// one order of its own: neither tile shapes nor the other queries of a call change a bit.
+// Beside what lanes_inl.h asks, `S` says here
+//   kWidth                    lanes in F, 8 or 16 (16 for attention alone)
+//   kRegisters                registers of type F
+//   load(const int8*) -> F
 #pragma once
 
 #include "kernels/float_inl.h"
@@ -13,67 +17,73 @@
 namespace bitnet {
 namespace {
 
-constexpr int kQueryTile = 4;
+constexpr float kLowest = -__builtin_huge_valf();
 
-template <int kCount>
-struct Count {
-  static constexpr int kValue = kCount;
-};
+// Queries that share loads. At most kMostVecs registers of keys or columns go with them.
+constexpr int kQueryTile = 6, kMostVecs = 8;
 
-// What a tile of queries carries through the blocks of keys.
-struct QueryTile {
-  const float* q[kQueryTile];
-  float* out[kQueryTile];  // the running sum of exp(score) * v
-  float* scores[kQueryTile];
-  float* block_out[kQueryTile];
-  float max[kQueryTile], sum[kQueryTile];
-  std::int64_t n_keys[kQueryTile];
-  std::int64_t head_dim;
-};
-
-// What several queries use is loaded once; for one, it may stay an operand in memory.
 template <class S, int kQueries>
-typename S::F shared(typename S::F v) {
-  return kQueries > 1 ? S::keep(v) : v;
+constexpr int tile_vecs() {
+  int vecs = kMostVecs;
+  while (vecs * kQueries > S::kRegisters - 4) vecs /= 2;
+  return vecs;
 }
 
-// scores[i][j] = scale * q_i . k_j for keys [0, count) of a block; up to 7 scores more are written.
+struct QueryTile {
+  const float* q[kQueryTile];
+  float* scores[kQueryTile];       // [kKeyBlock]
+  float* partial[kQueryTile];      // as in AttendArgs
+  std::int64_t count[kQueryTile];  // keys of the block that each one sees
+};
+
+// scores[i][j] = scale * q_i . k_j for keys [0, count) of a block that begins at `position`; up to
+// the next multiple of kMostVecs registers, scores of no meaning follow.
 template <class S, class E, int kQueries>
-BITNET_NEST void score_keys(const QueryTile& tile, const E* keys, std::int64_t count, float scale) {
+BITNET_NEST void score_keys(const QueryTile& tile, const KvHead& kv, std::int64_t position,
+                            std::int64_t count, float scale) {
   using F = typename S::F;
-  constexpr int kKeys = kQueries == 1 ? 8 : kQueries == 2 ? 4 : 2;
-  for (std::int64_t j = 0; j < count; j += kKeys) {
-    const E* key[kKeys];
-    repeat<kKeys>([&](auto b) { key[b] = keys + smaller(j + b, count - 1) * tile.head_dim; });
-    F dot[kLanes];
-    repeat<kLanes>([&](auto i) { dot[i] = S::set(0.0f); });
-    for_lanes<S>(tile.head_dim, [&](auto load, auto) {
-      F q[kQueries];
-      repeat<kQueries>([&](auto a) { q[a] = S::keep(load(tile.q[a])); });
-      repeat<kKeys>([&](auto b) {
-        const F k = shared<S, kQueries>(load(key[b]));
-        repeat<kQueries>([&](auto a) { dot[a * kKeys + b] = S::fma(q[a], k, dot[a * kKeys + b]); });
+  constexpr int kVecs = tile_vecs<S, kQueries>(), kWidth = S::kWidth;
+  const std::int64_t dim = kv.head_dim, last = (count - 1) / kWidth * kWidth;
+  const E* keys = reinterpret_cast<const E*>(kv.keys) + key_index(position, 0, dim);
+  for (std::int64_t j = 0; j < count; j += kVecs * kWidth) {
+    const E* key[kVecs];  // past the last register, that one stands in
+    repeat<kVecs>(
+        [&](auto b) { key[b] = keys + key_index(smaller(j + b * kWidth, last), 0, dim); });
+    F dot[kQueries][kVecs];
+    const auto each_dot = [](auto fn) {
+      repeat<kQueries>([&](auto a) { repeat<kVecs>([&](auto b) { fn(a, b); }); });
+    };
+    each_dot([&](auto a, auto b) { dot[a][b] = S::set(0.0f); });
+    for (std::int64_t d = 0; d < dim; ++d) {
+      F k[kVecs];
+      repeat<kVecs>([&](auto b) { k[b] = S::load(key[b] + d * kKeyTile); });
+      repeat<kQueries>([&](auto a) {
+        const F q = S::keep(S::set(tile.q[a][d]));
+        repeat<kVecs>([&](auto b) { dot[a][b] = S::fma(q, k[b], dot[a][b]); });
       });
+    }
+    const F factor = S::set(scale);
+    each_dot([&](auto a, auto b) {
+      F score = S::mul(dot[a][b], factor);
+      if constexpr (sizeof(E) == 1)
+        score = S::mul(score, S::load(kv.key_scale + position + smaller(j + b * kWidth, last)));
+      S::store(tile.scores[a] + j + b * kWidth, score);
     });
-    float dots[kLanes];
-    S::store(dots, S::mul(S::sums(dot), S::set(scale)));
-    for (int a = 0; a < kQueries; ++a)
-      for (int b = 0; b < kKeys; ++b) tile.scores[a][j + b] = dots[a * kKeys + b];
   }
 }
 
 // Turns `count` scores into exp(score - max), returning max and sum. Lanes past the end become 0.
 template <class S>
-void exp_scores(float* scores, std::int64_t count, float* max, float* sum) {
+BITNET_NEST void exp_scores(float* scores, std::int64_t count, float* max, float* sum) {
   using F = typename S::F;
-  const float lowest = -__builtin_huge_valf();
-  for (std::int64_t j = count; j % kLanes != 0; ++j) scores[j] = lowest;
-  F most = S::set(lowest);
-  for (std::int64_t j = 0; j < count; j += kLanes) most = S::max(S::load(scores + j), most);
+  constexpr std::int64_t kWidth = S::kWidth;
+  for (std::int64_t j = count; j % kWidth != 0; ++j) scores[j] = kLowest;
+  F most = S::set(kLowest);
+  for (std::int64_t j = 0; j < count; j += kWidth) most = S::max(S::load(scores + j), most);
   *max = S::largest(most);
   const F shift = S::set(*max);
   F total = S::set(0.0f);
-  for (std::int64_t j = 0; j < count; j += kLanes) {
+  for (std::int64_t j = 0; j < count; j += kWidth) {
     const F p = exp<S>(S::sub(S::load(scores + j), shift));
     S::store(scores + j, p);
     total = S::add(total, p);
@@ -81,128 +91,124 @@ void exp_scores(float* scores, std::int64_t count, float* max, float* sum) {
   *sum = S::sum(total);
 }
 
-// block_out[i] += sum of p_ij * v_j over keys [begin, end) in order, for kQueries queries from
-// `first`.
-template <class S, class E, int kQueries>
-BITNET_NEST void add_values(const QueryTile& tile, int first, const E* values, std::int64_t begin,
-                            std::int64_t end) {
+// partial[i] += sum of p_ij * v_j over keys [begin, end) of a block, in order, for the queries from
+// `first`, in kCount registers of columns from d.
+template <class S, class E, int kQueries, int kCount>
+BITNET_NEST void add_columns(const QueryTile& tile, int first, const E* values, std::int64_t stride,
+                             std::int64_t begin, std::int64_t end, std::int64_t d) {
   using F = typename S::F;
-  constexpr int kVecs = kQueries == 1 ? 8 : kQueries == 2 ? 4 : 2;
-  const auto columns = [&](auto vecs, auto load, auto store) {
-    constexpr int kCount = decltype(vecs)::kValue;
-    F sum[kQueries][kCount];
-    const auto each_sum = [](auto fn) {
-      repeat<kQueries>([&](auto a) { repeat<kCount>([&](auto c) { fn(a, c); }); });
-    };
-    each_sum([&](auto a, auto c) { sum[a][c] = load(tile.block_out[first + a] + c * kLanes); });
-    for (std::int64_t j = begin; j < end; ++j) {
-      F p[kQueries];
-      repeat<kQueries>([&](auto a) { p[a] = S::set(tile.scores[first + a][j]); });
-      repeat<kCount>([&](auto c) {
-        const F v = shared<S, kQueries>(load(values + j * tile.head_dim + c * kLanes));
-        repeat<kQueries>([&](auto a) { sum[a][c] = S::fma(p[a], v, sum[a][c]); });
-      });
-    }
-    each_sum([&](auto a, auto c) { store(tile.block_out[first + a] + c * kLanes, sum[a][c]); });
+  constexpr int kWidth = S::kWidth;
+  F sum[kQueries][kCount];
+  const auto each_sum = [](auto fn) {
+    repeat<kQueries>([&](auto a) { repeat<kCount>([&](auto c) { fn(a, c); }); });
   };
-  std::int64_t d = 0;
-  for (; d + kVecs * kLanes <= tile.head_dim; d += kVecs * kLanes)
-    columns(
-        Count<kVecs>{}, [d](const auto* p) { return S::load(p + d); },
-        [d](float* p, F value) { S::store(p + d, value); });
-  for_lanes<S>(tile.head_dim - d, [&](auto load, auto store) {
-    columns(
-        Count<1>{}, [=](const auto* p) { return load(p + d); },
-        [=](float* p, F value) { store(p + d, value); });
-  });
-}
-
-// One block of keys, the first of which stands at `position`.
-template <class S, class E, int kQueries>
-void attend_block(QueryTile& tile, const E* keys, const E* values, std::int64_t position,
-                  float scale) {
-  using F = typename S::F;
-  std::int64_t count[kQueries], fewest = kKeyBlock, most = 0;
-  for (int a = 0; a < kQueries; ++a) {
-    count[a] = larger(0, smaller(kKeyBlock, tile.n_keys[a] - position));
-    fewest = smaller(fewest, count[a]);
-    most = larger(most, count[a]);
-  }
-  score_keys<S, E, kQueries>(tile, keys, most, scale);
-  float max[kQueries], sum[kQueries];
-  for (int a = 0; a < kQueries; ++a) {
-    if (count[a] > 0) exp_scores<S>(tile.scores[a], count[a], &max[a], &sum[a]);
-    for (std::int64_t d = 0; d < tile.head_dim; ++d) tile.block_out[a][d] = 0.0f;
-  }
-  add_values<S, E, kQueries>(tile, 0, values, 0, fewest);
-  for (int a = 0; a < kQueries; ++a) {
-    if (count[a] == 0) continue;
-    // A key that only some queries see must not touch the others: 0 * v is not 0 for an infinite v.
-    if (count[a] > fewest) add_values<S, E, 1>(tile, a, values, fewest, count[a]);
-    const float new_max = max[a] > tile.max[a] ? max[a] : tile.max[a];
-    float factors[kLanes] = {tile.max[a] - new_max, max[a] - new_max};
-    S::store(factors, exp<S>(S::load(factors)));
-    const F old_factor = S::set(factors[0]), new_factor = S::set(factors[1]);
-    for_lanes<S>(tile.head_dim, [&](auto load, auto store) {
-      const F kept = S::mul(load(tile.out[a]), old_factor);
-      store(tile.out[a], S::fma(load(tile.block_out[a]), new_factor, kept));
+  const auto at = [&](auto a, auto c) {
+    return tile.partial[first + a] + kPartialHeader + d + c * kWidth;
+  };
+  each_sum([&](auto a, auto c) { sum[a][c] = S::load(at(a, c)); });
+  for (std::int64_t j = begin; j < end; ++j) {
+    const E* value = values + j * stride + d;
+    F v[kCount];
+    repeat<kCount>([&](auto c) { v[c] = S::load(value + c * kWidth); });
+    repeat<kQueries>([&](auto a) {
+      const F p = S::keep(S::set(tile.scores[first + a][j]));
+      repeat<kCount>([&](auto c) { sum[a][c] = S::fma(p, v[c], sum[a][c]); });
     });
-    tile.sum[a] = tile.sum[a] * factors[0] + sum[a] * factors[1];
-    tile.max[a] = new_max;
   }
+  each_sum([&](auto a, auto c) { S::store(at(a, c), sum[a][c]); });
+}
+
+// All columns, the last of them in fewer registers.
+template <class S, class E, int kQueries, int kCount = tile_vecs<S, kQueries>()>
+void add_values(const QueryTile& tile, int first, const E* values, std::int64_t stride,
+                std::int64_t begin, std::int64_t end, std::int64_t d = 0) {
+  for (; d + kCount * S::kWidth <= stride; d += kCount * S::kWidth)
+    add_columns<S, E, kQueries, kCount>(tile, first, values, stride, begin, end, d);
+  if constexpr (kCount > 1)
+    if (d < stride)
+      add_values<S, E, kQueries, kCount / 2>(tile, first, values, stride, begin, end, d);
 }
 
 template <class S, class E, int kQueries>
-void attend_tile(const AttendArgs& args, std::int64_t first) {
-  QueryTile tile{};
-  tile.head_dim = args.head_dim;
-  std::int64_t most = 0;
-  float* scratch = args.scratch;
+void attend_tile(const AttendArgs& args, std::int64_t first, std::int64_t position,
+                 float* partial) {
+  const KvHead& kv = args.kv;
+  const std::int64_t stride = kv.value_stride(), floats = partial_floats(kv.head_dim);
+  QueryTile tile;
+  std::int64_t fewest = kKeyBlock, most = 0;
   for (int a = 0; a < kQueries; ++a) {
     tile.q[a] = args.q[first + a];
-    tile.out[a] = args.out[first + a];
-    tile.n_keys[a] = args.n_keys[first + a];
-    tile.max[a] = -__builtin_huge_valf();
-    tile.scores[a] = scratch;
-    tile.block_out[a] = scratch + kKeyBlock + kLanes;
-    scratch += kKeyBlock + kLanes + args.head_dim;
-    most = larger(most, tile.n_keys[a]);
-    for (std::int64_t d = 0; d < args.head_dim; ++d) tile.out[a][d] = 0.0f;
+    tile.scores[a] = args.scratch + (first + a) * kKeyBlock;
+    tile.partial[a] = partial + (first + a) * floats;
+    for (std::int64_t i = 0; i < floats; ++i) tile.partial[a][i] = 0.0f;
+    tile.partial[a][0] = kLowest;
+    tile.count[a] = larger(0, smaller(kKeyBlock, args.n_keys[first + a] - position));
+    fewest = smaller(fewest, tile.count[a]);
+    most = larger(most, tile.count[a]);
   }
-  for (std::int64_t position = 0; position < most; position += kKeyBlock) {
-    const std::int64_t at = position * args.head_dim;
-    attend_block<S, E, kQueries>(tile, static_cast<const E*>(args.k) + at,
-                                 static_cast<const E*>(args.v) + at, position, args.scale);
-  }
+  if (most == 0) return;
+  score_keys<S, E, kQueries>(tile, kv, position, most, args.scale);
   for (int a = 0; a < kQueries; ++a) {
-    if (tile.n_keys[a] <= 0) continue;
-    const auto sum = S::set(tile.sum[a]);
-    for_lanes<S>(args.head_dim, [&](auto load, auto store) {
-      store(tile.out[a], S::div(load(tile.out[a]), sum));
-    });
+    if (tile.count[a] == 0) continue;
+    exp_scores<S>(tile.scores[a], tile.count[a], &tile.partial[a][0], &tile.partial[a][1]);
+    if constexpr (sizeof(E) == 1)
+      for (std::int64_t j = 0; j < tile.count[a]; ++j)
+        tile.scores[a][j] *= kv.value_scale[position + j];
   }
+  const E* values = reinterpret_cast<const E*>(kv.values) + position * stride;
+  add_values<S, E, kQueries>(tile, 0, values, stride, 0, fewest);
+  // A key that only some queries see must not touch the others: 0 * v is not 0 for an infinite v.
+  for (int a = 0; a < kQueries; ++a)
+    if (tile.count[a] > fewest) add_values<S, E, 1>(tile, a, values, stride, fewest, tile.count[a]);
 }
 
 template <class S, class E>
-void attend_all(const AttendArgs& args) {
+void attend_tiles(const AttendArgs& args, std::int64_t position, float* partial) {
   std::int64_t i = 0;
-  for (; i + kQueryTile <= args.queries; i += kQueryTile) attend_tile<S, E, kQueryTile>(args, i);
-  switch (args.queries - i) {
-    case 3:
-      return attend_tile<S, E, 3>(args, i);
-    case 2:
-      return attend_tile<S, E, 2>(args, i);
-    case 1:
-      return attend_tile<S, E, 1>(args, i);
+  for (; i + 6 <= args.queries; i += 6) attend_tile<S, E, 6>(args, i, position, partial);
+  for (; i + 4 <= args.queries; i += 4) attend_tile<S, E, 4>(args, i, position, partial);
+  for (; i + 2 <= args.queries; i += 2) attend_tile<S, E, 2>(args, i, position, partial);
+  for (; i < args.queries; ++i) attend_tile<S, E, 1>(args, i, position, partial);
+}
+
+template <class S>
+void attend_block(const AttendArgs& args, std::int64_t block, float* partial) {
+  const std::int64_t position = block * kKeyBlock;
+  switch (args.kv.type) {
+    case KvType::kF32:
+      return attend_tiles<S, float>(args, position, partial);
+    case KvType::kF16:
+      return attend_tiles<S, F16>(args, position, partial);
+    case KvType::kInt8:
+      return attend_tiles<S, std::int8_t>(args, position, partial);
   }
 }
 
 template <class S>
-void attend(const AttendArgs& args) {
-  if (args.kv_type == KvType::kF16)
-    attend_all<S, F16>(args);
-  else
-    attend_all<S, float>(args);
+void attend_merge(const float* partial, std::int64_t queries, std::int64_t head_dim, float* total) {
+  using F = typename S::F;
+  const std::int64_t floats = partial_floats(head_dim);
+  for (; queries > 0; --queries, partial += floats, total += floats) {
+    if (partial[0] == kLowest && partial[1] == 0.0f) continue;  // it sees no key of this block
+    const float max = partial[0] > total[0] ? partial[0] : total[0];
+    float factors[S::kWidth] = {total[0] - max, partial[0] - max};
+    S::store(factors, exp<S>(S::load(factors)));
+    const F old_factor = S::set(factors[0]), new_factor = S::set(factors[1]);
+    for (std::int64_t d = kPartialHeader; d < floats; d += S::kWidth) {
+      const F kept = S::mul(S::load(total + d), old_factor);
+      S::store(total + d, S::fma(S::load(partial + d), new_factor, kept));
+    }
+    total[0] = max;
+    total[1] = total[1] * factors[0] + partial[1] * factors[1];
+  }
+}
+
+template <class S>
+void attend_finish(const float* total, std::int64_t head_dim, float* out) {
+  const auto sum = S::set(total[1]);
+  for_lanes<S>(head_dim, [&](auto load, auto store) {
+    store(out, S::div(load(total + kPartialHeader), sum));
+  });
 }
 
 }  // namespace

@@ -86,14 +86,6 @@ void add(const float* y, std::int64_t n, float* x) {
   for_lanes<S>(n, [=](auto load, auto store) { store(x, S::add(load(x), load(y))); });
 }
 
-template <class S>
-void store_kv(const float* x, std::int64_t n, KvType type, void* out) {
-  if (type == KvType::kF16)
-    for_lanes<S>(n, [=](auto load, auto store) { store(static_cast<F16*>(out), load(x)); });
-  else
-    for_lanes<S>(n, [=](auto load, auto store) { store(static_cast<float*>(out), load(x)); });
-}
-
 // Products and sums are rounded separately, as numpy and PyTorch do.
 template <class S>
 void rope(float* x, const float* cos, const float* sin, std::int64_t head_dim) {

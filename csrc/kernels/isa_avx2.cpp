@@ -6,6 +6,7 @@
 #include "kernels/float_inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/packed_inl.h"
+#include "kernels/store_kv_inl.h"
 #include "kernels/tiles_avx2_inl.h"
 
 namespace bitnet {
@@ -76,7 +77,9 @@ const KernelTable kAvx2Table = {
     gated_activation<Avx2>,
     add<Avx2>,
     store_kv<Avx2>,
-    attend<Avx2>,
+    attend_block<Avx2>,
+    attend_merge<Avx2>,
+    attend_finish<Avx2>,
 };
 
 }  // namespace bitnet

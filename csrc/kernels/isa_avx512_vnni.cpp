@@ -1,5 +1,5 @@
-// Owns: the products with int8 activations for AVX-512 with VNNI (Ice Lake, Zen 4 and later).
-// Everything else comes from the AVX2 table.
+// Owns: the products with int8 activations and attention for AVX-512 with VNNI (Ice Lake, Zen 4 and
+// later). Everything else comes from the AVX2 table.
 #if defined(__GNUC__) && !defined(__clang__)
 // gcc 12's own intrinsics start from a register that is undefined on purpose (gcc bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -7,8 +7,10 @@
 #endif
 #include <immintrin.h>
 
+#include "kernels/attend_inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/lanes_avx2_inl.h"
+#include "kernels/lanes_avx512_inl.h"
 #include "kernels/packed_inl.h"
 
 namespace bitnet {
@@ -110,6 +112,8 @@ const KernelTable kAvx512VnniTable = {
     nullptr,
     nullptr,
     nullptr,
+    nullptr,
+    attend_block<Avx512>,
     nullptr,
     nullptr,
 };

@@ -56,6 +56,8 @@ const KernelTable kAvxVnniTable = {
     nullptr,
     nullptr,
     nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace bitnet

@@ -9,11 +9,13 @@
 #include "kernels/float_inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/packed_inl.h"
+#include "kernels/store_kv_inl.h"
 
 namespace bitnet {
 namespace {
 
 struct Generic {
+  static constexpr int kWidth = 8, kRegisters = 16;
   struct F {
     float lane[kLanes];
   };
@@ -36,6 +38,9 @@ struct Generic {
   }
   static F load(const BF16* p) {
     return each<F>([=](int i) { return bf16_to_float(p[i].bits); });
+  }
+  static F load(const std::int8_t* p) {
+    return each<F>([=](int i) { return static_cast<float>(p[i]); });
   }
   static void store(float* p, F v) {
     for (int i = 0; i < kLanes; ++i) p[i] = v.lane[i];
@@ -240,7 +245,9 @@ const KernelTable kGenericTable = {
     gated_activation<Generic>,
     add<Generic>,
     store_kv<Generic>,
-    attend<Generic>,
+    attend_block<Generic>,
+    attend_merge<Generic>,
+    attend_finish<Generic>,
 };
 
 }  // namespace bitnet

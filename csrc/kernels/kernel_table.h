@@ -13,14 +13,12 @@
 
 #include <cstdint>
 
+#include "kernels/kv_layout.h"
 #include "packing/formats.h"
 
 namespace bitnet {
 
 enum class Activation : int { kSilu, kRelu2, kGeluTanh };
-enum class KvType : int { kF32, kF16 };
-
-inline std::int64_t kv_type_bytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
 // Quantized activations of `tokens` rows, x[t] ~ scale[t] * q[t].
 struct Int8Acts {
@@ -59,23 +57,25 @@ using DotFn = void (*)(const std::uint8_t* weight, std::int64_t n, std::int64_t 
                        std::int64_t panel_end, std::int32_t* out, std::int64_t out_stride);
 
 // Attention of `queries` query vectors over the keys of one KV head. Keys are taken in blocks of
-// kKeyBlock at fixed absolute positions; each block starts from a fresh (max, sum, acc) and blocks
-// are merged in order, so a query's result does not depend on which others share the call.
+// kKeyBlock at fixed absolute positions. Each block gives a partial result of its own, and partial
+// results are merged in the order of their blocks: so neither the other queries of a call nor who
+// computes which block changes a bit (the online softmax of arXiv 2205.14135).
 inline constexpr std::int64_t kKeyBlock = 256;
 struct AttendArgs {
   const float* const* q;       // [queries] pointers to [head_dim]
   const std::int64_t* n_keys;  // [queries]: query i sees keys [0, n_keys[i])
-  float* const* out;           // [queries] pointers to [head_dim]; must not alias q
   std::int64_t queries;
-  const void* k;  // [keys, head_dim], contiguous, KvType elements
-  const void* v;
-  KvType kv_type;
-  std::int64_t head_dim;
+  KvHead kv;
   float scale;     // usually 1/sqrt(head_dim)
-  float* scratch;  // attend_scratch_floats(queries, head_dim) floats
+  float* scratch;  // attend_scratch_floats(queries) floats
 };
-inline std::int64_t attend_scratch_floats(std::int64_t queries, std::int64_t head_dim) {
-  return queries * (kKeyBlock + head_dim + 16);
+inline std::int64_t attend_scratch_floats(std::int64_t queries) { return queries * kKeyBlock; }
+
+// A partial result: the largest score, the sum of exp(score - largest), and from kPartialHeader on
+// the sum of exp(score - largest) * value, padded as values are.
+inline constexpr std::int64_t kPartialHeader = kKeyTile;
+inline std::int64_t partial_floats(std::int64_t head_dim) {
+  return kPartialHeader + round_to_key_tile(head_dim);
 }
 
 struct KernelTable {
@@ -104,10 +104,16 @@ struct KernelTable {
 
   void (*add)(const float* y, std::int64_t n, float* x);  // x += y
 
-  // Into the KV cache's type (round to nearest even).
-  void (*store_kv)(const float* x, std::int64_t n, KvType type, void* out);
+  // One token's key and value [head_dim] of one head, to nearest even; int8 by absmax.
+  void (*store_kv)(const float* k, const float* v, const KvHead& to, std::int64_t position);
 
-  void (*attend)(const AttendArgs& args);
+  // partial [queries, partial_floats] over the keys of one block that each query sees.
+  void (*attend_block)(const AttendArgs& args, std::int64_t block, float* partial);
+  // total [queries, partial_floats] and the next block's partial, into total.
+  void (*attend_merge)(const float* partial, std::int64_t queries, std::int64_t head_dim,
+                       float* total);
+  // The result of one query, when all its blocks are in.
+  void (*attend_finish)(const float* total, std::int64_t head_dim, float* out);
 };
 
 }  // namespace bitnet

@@ -11,6 +11,7 @@ namespace {
 struct Avx2 {
   using F = __m256;
   using I = __m256i;
+  static constexpr int kWidth = 8, kRegisters = 16;
 
   // An empty statement that the compilers must not look through. Without it gcc 12 loads a weight
   // again for every product it is used in, and clang 14 runs out of registers over bf16.
@@ -29,6 +30,9 @@ struct Avx2 {
   static F load(const BF16* p) {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(keep(_mm256_cvtepu16_epi32(bits)), 16));
+  }
+  static F load(const std::int8_t* p) {
+    return to_float(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
   static void store(float* p, F v) { _mm256_storeu_ps(p, v); }
   static void store(F16* p, F v) {

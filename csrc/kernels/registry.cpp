@@ -51,7 +51,9 @@ KernelTable filled(KernelTable table, const KernelTable& next) {
   fill(table.gated_activation, next.gated_activation);
   fill(table.add, next.add);
   fill(table.store_kv, next.store_kv);
-  fill(table.attend, next.attend);
+  fill(table.attend_block, next.attend_block);
+  fill(table.attend_merge, next.attend_merge);
+  fill(table.attend_finish, next.attend_finish);
   return table;
 }
 

@@ -6,7 +6,6 @@ Usage: python -m bench [--peer-python PYTHON] [--only NAME] [--quick --results D
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,23 +17,25 @@ from bench.report import RESULTS, ROOT
 
 # Name of the module and of its results -> arguments of the full run, and of a quick one.
 BENCHES: Final[Mapping[str, tuple[str, str]]] = {
-    "decode": (
-        "--mapped --shape 700M --shape 1.3B --shape 3B --shape 2B4T",
-        "--mapped --shape tiny --phase decode --phase pp8 --rounds 1",
+    "peers": (
+        "--shape 700M --shape 1.3B --shape 3B --shape 2B4T",
+        "--shape tiny --phase decode --phase pp8 --rounds 1",
     ),
     "memory": ("", "--shape tiny --rounds 1"),
     "startup": ("", "--shape tiny --rounds 1"),
     "accuracy": ("", "--segments 1 --checkpoint stories260K"),
 }
-PEER: Final = "llama-cpp-python"
-PEER_MODULE: Final = "llama_cpp"
+WITH_PEERS: Final = frozenset({"peers"})
 
 
-def command_line(name: str, results: Path, *, quick: bool, peer_python: str | None) -> list[str]:
+def command_line(
+    name: str, results: Path, *, quick: bool, peer_pythons: Sequence[str]
+) -> list[str]:
     """The command of one benchmark."""
     command = [sys.executable, "-m", f"bench.{name}", *BENCHES[name][quick].split()]
-    if name == "decode" and peer_python is not None:
-        command += ["--peers", PEER, "--peer-python", peer_python]
+    if name in WITH_PEERS:
+        for python in peer_pythons:
+            command += ["--peer-python", python]
     return [*command, "--json", str(results / f"{name}.json")]
 
 
@@ -42,20 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs them; 1 when one of them failed."""
     parser = argparse.ArgumentParser(description="Run every benchmark, then rewrite the tables.")
     parser.add_argument("--only", action="append", choices=list(BENCHES), metavar="NAME")
-    parser.add_argument("--peer-python", metavar="PYTHON", help=f"one that has {PEER}")
+    parser.add_argument(
+        "--peer-python", action="append", default=[], metavar="[ENGINE=]PYTHON", help="see peers.py"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see it run")
     args = parser.parse_args(argv)
     if args.quick and args.results.resolve() == RESULTS:
         parser.error("--quick needs --results DIR: its numbers are not results")
-    peer_python = args.peer_python
-    if peer_python is None and importlib.util.find_spec(PEER_MODULE) is not None:
-        peer_python = sys.executable
-
     failed = []
     for name in args.only or BENCHES:
         results = args.results.resolve()
-        command = command_line(name, results, quick=args.quick, peer_python=peer_python)
+        command = command_line(name, results, quick=args.quick, peer_pythons=args.peer_python)
         print(f"== {name}", flush=True)
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             failed.append(name)

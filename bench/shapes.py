@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["SHAPES", "decoder_config", "ternary_parameters"]
+__all__ = ["SHAPES", "decoder_config", "head_parameters", "ternary_parameters"]
 
 
 def _llama(
@@ -71,3 +71,9 @@ def ternary_parameters(config: Mapping[str, Any]) -> int:
     attention = 2 * config["hidden_size"] * config["head_dim"] * heads
     mlp = 3 * config["hidden_size"] * config["intermediate_size"]
     return int(config["num_hidden_layers"] * (attention + mlp))
+
+
+def head_parameters(config: Mapping[str, Any]) -> int:
+    """How many weights embedding and output head have; once where they are tied."""
+    tables = 1 if config.get("tie_word_embeddings") else 2
+    return int(tables * config["vocab_size"] * config["hidden_size"])

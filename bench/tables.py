@@ -40,6 +40,7 @@ class Table:
         columns: the field whose values become columns; None: one column of values.
         digits: significant digits of values and ratios.
         only: fields and the values that a row must have to be in the table.
+        beside: a row's ratio to a reference stands in the cell of that reference.
     """
 
     bench: str
@@ -47,6 +48,7 @@ class Table:
     columns: str | None = "phase"
     digits: int = 3
     only: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    beside: bool = False
 
 
 MODEL = ("shape", "threads", "engine", "format")
@@ -57,7 +59,10 @@ TABLES: Mapping[str, Table] = {
         columns="layout",
         only={"threads": (2,), "shape": ("6912x2560",)},
     ),
-    "decode": Table("decode", MODEL),
+    "peers": Table("peers", MODEL, beside=True),
+    "ternary-peers": Table(
+        "peers", MODEL, only={"format": ("ternary2", "TQ2_0"), "threads": (2,)}, beside=True
+    ),
     "memory": Table("memory", ("shape",), digits=4),
     "startup": Table("startup", ("name",), columns=None),
     "accuracy": Table("accuracy", ("shape", "format"), digits=5),
@@ -73,8 +78,12 @@ def render(table: Table, results: Path = RESULTS) -> str:
             continue
         content = json.loads(path.read_text())
         rows = [row for row in content["rows"] if _is_wanted(row, table.only)]
-        if rows:
-            parts.append(markdown_table(table, rows) + caption(content["header"], rows))
+        if rows and table.beside:
+            rows = move_ratios(rows)
+            legend = "bitnet_py's figure / this one"
+            parts.append(markdown_table(table, rows) + caption(content["header"], legend))
+        elif rows:
+            parts.append(markdown_table(table, rows) + caption(content["header"], legend_of(rows)))
     return "\n".join(parts) or NONE_YET
 
 
@@ -101,14 +110,34 @@ def markdown_table(table: Table, rows: Sequence[ResultRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def caption(header: Mapping[str, Any], rows: Iterable[ResultRow]) -> str:
-    """One line on where a table's rows were measured, and what brackets compare with."""
+def move_ratios(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Moves every ratio from the row that has it to the row of its reference."""
+    alike = ("shape", "threads", "phase")
+    ratios = {
+        (*(row[key] for key in alike), row["reference"]): row["ratio"]
+        for row in rows
+        if row["reference"] is not None
+    }
+    moved = []
+    for row in rows:
+        here = (*(row[key] for key in alike), f"{row['engine']} {row['format']}")
+        moved.append({**row, "reference": None, "ratio": ratios.get(here)})
+    return moved
+
+
+def legend_of(rows: Iterable[ResultRow]) -> str:
+    """What brackets compare with; "" where there are none."""
+    references = sorted({row["reference"] for row in rows if row.get("reference")})
+    return f"the ratio to {'; '.join(references)}" if references else ""
+
+
+def caption(header: Mapping[str, Any], legend: str) -> str:
+    """One line on where a table's rows were measured, and what brackets hold."""
     named = ("cpu", "isa", "compiler", "date")
     facts = [str(header[key]) for key in named if header.get(key)]
     if header.get("commit"):
         facts.append(f"commit {header['commit']}")
-    references = sorted({row["reference"] for row in rows if row.get("reference")})
-    brackets = f" In brackets: the ratio to {'; '.join(references)}." if references else ""
+    brackets = f" In brackets: {legend}." if legend else ""
     return f"\n{', '.join(facts)}.{brackets}\n"
 
 

@@ -18,10 +18,9 @@ from bitnet_py.evaluate import Evaluation
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 import bench.__main__ as bench_main
-from bench import accuracy, decode, memory, shapes, startup, tables
+from bench import accuracy, memory, shapes, startup, tables
 from bench.fresh_process import call_fresh, run_fresh
 from bench.harness import Contender, Samples, interleave, median_ratio
-from bench.peer_worker import PeerError, PeerWorker
 from bench.random_folder import write_random_folder
 from bench.random_model import random_tensors, stored_bytes
 from bench.report import Report, Row
@@ -81,8 +80,8 @@ def test_contenders_take_turns_and_another_one_begins_each_round() -> None:
 
 
 def test_a_report_has_the_schema_and_no_path_of_this_machine(tmp_path: Path) -> None:
-    path = tmp_path / "results" / "decode.json"
-    report = Report("decode", path, ["--json", str(path), f"--cache={tmp_path}", "--shape", "7B"])
+    path = tmp_path / "results" / "peers.json"
+    report = Report("peers", path, ["--json", str(path), f"--cache={tmp_path}", "--shape", "7B"])
     report.add(row())
     report.skip("peer", "not there")
     content = json.loads(path.read_text())
@@ -90,7 +89,7 @@ def test_a_report_has_the_schema_and_no_path_of_this_machine(tmp_path: Path) -> 
     assert content["skipped"] == [{"name": "peer", "reason": "not there"}]
     for name in ("commit", "cpu", "compiler", "isa", "date", "cores"):
         assert name in content["header"]
-    command = f"python -m bench.decode --json decode.json --cache={tmp_path.name} --shape 7B"
+    command = f"python -m bench.peers --json peers.json --cache={tmp_path.name} --shape 7B"
     assert content["header"]["command"] == command
     assert str(tmp_path) not in path.read_text()
     assert report.exit_code() == 0
@@ -114,7 +113,7 @@ def test_a_claim_that_does_not_hold_fails_the_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    report = Report("decode", tmp_path / "results" / "decode.json", [])
+    report = Report("peers", tmp_path / "results" / "peers.json", [])
     report.header |= {"cpu": "A CPU", "date": "today", "commit": "abc", "compiler": None}
     peer = {"engine": "llama.cpp", "format": "TQ2_0"}
     report.add(row(value=123.456, reference="llama.cpp TQ2_0", ratio=1.2345))
@@ -124,7 +123,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_a_table_is_its_rows(results: Path) -> None:
-    text = tables.render(tables.TABLES["decode"], results)
+    text = tables.render(tables.Table("peers", tables.MODEL), results)
     lines = text.splitlines()
     assert lines[0] == (
         "| shape | threads | engine | format | decode, tokens/s | pp128, tokens/s |"
@@ -135,10 +134,18 @@ def test_a_table_is_its_rows(results: Path) -> None:
     assert "ratio to llama.cpp TQ2_0" in text
 
 
+def test_ratios_to_peers_stand_beside_the_peers(results: Path) -> None:
+    text = tables.render(tables.TABLES["peers"], results)
+    lines = text.splitlines()
+    assert lines[2] == "| tiny | 1 | bitnet_py | ternary2 | 123 |  |"
+    assert lines[3] == "| tiny | 1 | llama.cpp | TQ2_0 | 100 (1.23x) | 0.0123 |"
+    assert "bitnet_py's figure / this one" in text
+
+
 def test_results_of_several_machines_are_several_tables(results: Path) -> None:
-    (results / "decode-arm.json").write_text((results / "decode.json").read_text())
-    (results / "decodes.json").write_text("not ours")
-    text = tables.render(tables.TABLES["decode"], results)
+    (results / "peers-arm.json").write_text((results / "peers.json").read_text())
+    (results / "peerss.json").write_text("not ours")
+    text = tables.render(tables.TABLES["peers"], results)
     assert text.count("| shape |") == 2
 
 
@@ -160,14 +167,14 @@ def test_counts_have_no_decimals() -> None:
 
 def test_check_finds_a_stale_table_and_rewriting_mends_it(results: Path, tmp_path: Path) -> None:
     document = tmp_path / "README.md"
-    document.write_text("head\n<!-- table: decode -->\nold\n<!-- end -->\ntail\n")
+    document.write_text("head\n<!-- table: peers -->\nold\n<!-- end -->\ntail\n")
     missing = tmp_path / "none.md"
     assert tables.update([document, missing], results, check=True) == [document]
     assert "old" in document.read_text()
     assert tables.update([document], results, check=False) == [document]
     text = document.read_text()
     assert "old" not in text
-    assert text.startswith("head\n<!-- table: decode -->\n\n| shape |")
+    assert text.startswith("head\n<!-- table: peers -->\n\n| shape |")
     assert text.endswith("\n<!-- end -->\ntail\n")
     assert tables.update([document], results, check=True) == []
 
@@ -261,63 +268,7 @@ def test_a_fresh_call_brings_its_result_back() -> None:
         call_fresh(shapes.ternary_parameters, {})
 
 
-FAKE_WORKER = """
-import json, sys
-print(json.dumps({"ready": True, "engine": "fake", "version": "fake 1", "system": ""}), flush=True)
-for line in sys.stdin:
-    command = json.loads(line)
-    if command["phase"] == "pp9":
-        sys.exit("out of memory")
-    answer = {"error": "no"} if command["phase"] == "pp7" else {"format": "F", "value": 1000.0}
-    print(json.dumps(answer), flush=True)
-"""
-
-
-def test_a_worker_answers_refuses_and_dies_by_name() -> None:
-    with PeerWorker([sys.executable, "-c", FAKE_WORKER]) as peer:
-        assert peer.ready["engine"] == "fake"
-        assert peer.ask(phase="decode", threads=1)["value"] == 1000.0
-        with pytest.raises(PeerError, match=r"^no$"):
-            peer.ask(phase="pp7")
-        with pytest.raises(PeerError, match="ended with code 1: out of memory"):
-            peer.ask(phase="pp9")
-    with pytest.raises(PeerError, match="ended with code 3: no message"):
-        PeerWorker([sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(PeerError, match="No such file"):
-        PeerWorker(["no-such-program"])
-
-
 # ---- the benchmarks at a tiny size
-
-
-def test_decode_beside_a_peer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-c", FAKE_WORKER]
-    monkeypatch.setattr(decode, "worker_command", lambda *_: command)
-    monkeypatch.setattr(decode, "SETTLE_S", 0)
-    path = tmp_path / "decode.json"
-    options = "--shape tiny --threads 1 --phase decode --phase pp3 --phase pp7 --rounds 2"
-    options += " --peers llama-cpp-python --json"
-    assert decode.main([*options.split(), str(path)]) == 0
-    content = json.loads(path.read_text())
-    assert content["header"]["peers"]["llama-cpp-python"]["version"] == "fake 1"
-    ours, theirs = content["rows"][0], content["rows"][1]
-    assert [r["engine"] for r in content["rows"]] == ["bitnet_py", "fake"] * 2
-    assert (ours["phase"], ours["reference"], ours["n"]) == ("decode", "fake F", 2)
-    assert ours["ratio"] == pytest.approx(ours["value"] / 1000)
-    assert (theirs["value"], theirs["reference"]) == (1000.0, None)
-    assert content["skipped"] == [{"name": "tiny pp7 1T", "reason": "no"}]
-
-
-def test_decode_alone_from_a_mapped_file(capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--shape tiny --threads 1 --phase pp3 --rounds 1 --mapped"
-    assert decode.main(options.split()) == 0
-    assert "tiny pp3 1T bitnet_py" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("phase", ["pp0", "pp513", "prefill"])
-def test_a_phase_that_is_none(phase: str) -> None:
-    with pytest.raises(ValueError, match="expected decode or pp1 to pp512"):
-        decode.main(["--phase", phase])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
@@ -375,8 +326,8 @@ def test_a_shift_beyond_chance_is_found(shift: float, failures: int) -> None:
 def test_numbers_of_a_quick_run_are_not_results() -> None:
     with pytest.raises(SystemExit):
         bench_main.main(["--quick"])
-    command = bench_main.command_line("decode", Path("r"), quick=True, peer_python="python9")
-    assert command[-4:] == ["--peer-python", "python9", "--json", str(Path("r", "decode.json"))]
+    command = bench_main.command_line("peers", Path("r"), quick=True, peer_pythons=["python9"])
+    assert command[-4:] == ["--peer-python", "python9", "--json", str(Path("r", "peers.json"))]
 
 
 @pytest.mark.skipif(not os.environ.get("BITNET_TEST_DATA"), reason="BITNET_TEST_DATA is not set")

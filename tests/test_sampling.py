@@ -131,6 +131,80 @@ def test_probabilities_equal_transformers(options: dict[str, Any], seed: int) ->
     np.testing.assert_allclose(p, expected, rtol=1e-4)
 
 
+LARGE_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 3.0},
+    {"top_k": 50},
+    {"top_k": 3000},
+    {"top_p": 0.9},
+    {"top_p": 0.95, "top_k": 40},
+    {"min_p": 0.01, "temperature": 2.0},
+    {"top_p": 0.99, "min_p": 0.001, "repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
+]
+
+
+def large_case(spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits over a vocabulary that is no multiple of a block, with ties and -inf among them."""
+    rng = np.random.default_rng(3)
+    logits = (spread * rng.standard_normal(20_011)).astype(np.float32)
+    logits[::7] = logits[0]
+    logits[5::1001] = -np.inf
+    return logits, rng.integers(0, 40, 100).astype(np.int32)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 8.0])
+@pytest.mark.parametrize("options", LARGE_OPTIONS, ids=str)
+def test_large_vocabularies(options: dict[str, Any], spread: float) -> None:
+    logits, context = large_case(spread)
+    p = _core.Sampler(do_sample=True, **options).probabilities(logits, context)
+    expected = expected_probabilities(logits, context, **options)
+    differs = (p > 0) != (expected > 1e-45)
+    # Where a sum of 20,011 float32 exponentials reaches top_p, the last bits decide.
+    assert differs.sum() <= (4 if "top_p" in options else 0)
+    np.testing.assert_allclose(p[~differs], expected[~differs], rtol=2e-4, atol=1e-44)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 8.0])
+@pytest.mark.parametrize("options", LARGE_OPTIONS, ids=str)
+def test_a_draw_inverts_the_distribution(options: dict[str, Any], spread: float) -> None:
+    """The token where the sum, most probable first, passes the uniform number of SplitMix64."""
+    logits, context = large_case(spread)
+    seed, mask = 12345, (1 << 64) - 1
+    sampler = _core.Sampler(do_sample=True, seed=seed, **options)
+    p = sampler.probabilities(logits, context).astype(np.float64)
+    scores = np.where(p > 0, -p, np.inf)
+    order = np.lexsort((np.arange(len(p)), scores))
+    sums = np.cumsum(p[order])
+    for _ in range(40):
+        seed = (seed + 0x9E3779B97F4A7C15) & mask
+        z = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        u = ((z ^ (z >> 31)) >> 11) * 2.0**-53
+        rank = int(np.searchsorted(sums, u, side="right"))
+        near = order[max(rank - 2, 0) : rank + 3]  # rounding of sums
+        assert sampler.sample(logits, context)[0] in near
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [0, 63, 20_010])
+def test_broken_logits_are_refused(wrong: float, at: int) -> None:
+    logits, context = large_case(1.0)
+    logits[at] = wrong
+    for do_sample in (False, True):
+        with pytest.raises(ValueError, match="the weights are broken"):
+            _core.Sampler(do_sample=do_sample).sample(logits, context)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 20_011])
+def test_greedy_and_logprob_at_every_size(size: int) -> None:
+    logits = large_case(4.0)[0][:size].copy()
+    logits[0] = 1.0
+    token_id, logprob = _core.Sampler().sample(logits, np.int32([]))
+    assert token_id == logits.argmax()
+    exact = logits.astype(np.float64)
+    assert logprob == pytest.approx(np.log(softmax(exact)[token_id]), rel=1e-6)
+
+
 def test_tokens_that_tie_with_the_kth_are_kept() -> None:
     logits = np.float32([2, 1, 1, 1, 0])
     p = _core.Sampler(do_sample=True, top_k=2).probabilities(logits, np.int32([]))

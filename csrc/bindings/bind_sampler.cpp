@@ -1,6 +1,7 @@
 // Owns: the Python face of the sampler.
 #include "bindings/arrays.h"
 #include "engine/sampler.h"
+#include "kernels/registry.h"
 
 namespace bitnet {
 namespace {
@@ -33,7 +34,9 @@ py::array_t<float> log_softmax_rows(const py::object& logits_value, const py::ob
   const std::int32_t* id = ids.data();
   float* to = out.mutable_data();
   py::gil_scoped_release unlocked;
-  for (int64_t t = 0; t < rows; ++t) to[t] = log_softmax_at(from + t * vocab, vocab, id[t]);
+  const KernelTable& kernels = select_table("");
+  for (int64_t t = 0; t < rows; ++t)
+    to[t] = log_softmax_at(kernels, from + t * vocab, vocab, id[t]);
   return out;
 }
 
@@ -43,9 +46,10 @@ void bind_sampler(py::module_& m) {
   py::class_<Sampler>(m, "Sampler")
       .def(py::init([](bool do_sample, float temperature, int64_t top_k, float top_p, float min_p,
                        float repetition_penalty, int64_t no_repeat_ngram_size, std::uint64_t seed) {
-             return std::make_unique<Sampler>(SamplerParams{do_sample, temperature, top_k, top_p,
-                                                            min_p, repetition_penalty,
-                                                            no_repeat_ngram_size, seed});
+             return std::make_unique<Sampler>(
+                 SamplerParams{do_sample, temperature, top_k, top_p, min_p, repetition_penalty,
+                               no_repeat_ngram_size, seed},
+                 select_table(""));
            }),
            py::kw_only(), py::arg("do_sample") = false, py::arg("temperature") = 1.0f,
            py::arg("top_k") = 0, py::arg("top_p") = 1.0f, py::arg("min_p") = 0.0f,
@@ -53,7 +57,7 @@ void bind_sampler(py::module_& m) {
            py::arg("seed") = 0)
       .def(
           "probabilities",
-          [](const Sampler& sampler, const py::object& logits, const py::object& context) {
+          [](Sampler& sampler, const py::object& logits, const py::object& context) {
             const SamplerCall call(logits, context);
             const std::vector<float> p = sampler.probabilities(
                 call.logits.data(), call.logits.size(), call.context.data(), call.context.size());
@@ -64,11 +68,9 @@ void bind_sampler(py::module_& m) {
           "sample",
           [](Sampler& sampler, const py::object& logits, const py::object& context) {
             const SamplerCall call(logits, context);
-            const float* scores = call.logits.data();
-            const int64_t vocab = call.logits.size();
-            const std::int32_t id =
-                sampler.sample(scores, vocab, call.context.data(), call.context.size());
-            return py::make_tuple(id, log_softmax_at(scores, vocab, id));
+            const Sampler::Choice choice = sampler.sample(call.logits.data(), call.logits.size(),
+                                                          call.context.data(), call.context.size());
+            return py::make_tuple(choice.id, choice.logprob);
           },
           py::arg("logits"), py::arg("context"));
   m.def("log_softmax_at", &log_softmax_rows, py::arg("logits"), py::arg("ids"));

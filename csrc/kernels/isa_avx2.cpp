@@ -5,6 +5,7 @@
 #include "kernels/dense_inl.h"
 #include "kernels/float_inl.h"
 #include "kernels/kernel_table.h"
+#include "kernels/logits_inl.h"
 #include "kernels/packed_inl.h"
 #include "kernels/store_kv_inl.h"
 #include "kernels/tiles_avx2_inl.h"
@@ -80,6 +81,8 @@ const KernelTable kAvx2Table = {
     attend_block<Avx2>,
     attend_merge<Avx2>,
     attend_finish<Avx2>,
+    block_maxima<Avx2>,
+    sum_exp<Avx2>,
 };
 
 }  // namespace bitnet

@@ -116,6 +116,8 @@ const KernelTable kAvx512VnniTable = {
     attend_block<Avx512>,
     nullptr,
     nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace bitnet

@@ -58,6 +58,8 @@ const KernelTable kAvxVnniTable = {
     nullptr,
     nullptr,
     nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace bitnet

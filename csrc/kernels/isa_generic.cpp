@@ -8,6 +8,7 @@
 #include "kernels/dense_inl.h"
 #include "kernels/float_inl.h"
 #include "kernels/kernel_table.h"
+#include "kernels/logits_inl.h"
 #include "kernels/packed_inl.h"
 #include "kernels/store_kv_inl.h"
 
@@ -248,6 +249,8 @@ const KernelTable kGenericTable = {
     attend_block<Generic>,
     attend_merge<Generic>,
     attend_finish<Generic>,
+    block_maxima<Generic>,
+    sum_exp<Generic>,
 };
 
 }  // namespace bitnet

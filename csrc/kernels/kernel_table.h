@@ -78,6 +78,9 @@ inline std::int64_t partial_floats(std::int64_t head_dim) {
   return kPartialHeader + round_to_key_tile(head_dim);
 }
 
+// Logits are looked through in blocks: most of a vocabulary is never looked at twice.
+inline constexpr std::int64_t kLogitBlock = 64;
+
 struct KernelTable {
   const char* name;
 
@@ -114,6 +117,12 @@ struct KernelTable {
                        float* total);
   // The result of one query, when all its blocks are in.
   void (*attend_finish)(const float* total, std::int64_t head_dim, float* out);
+
+  // maxima[i] = the largest of x in block i of kLogitBlock; the last may be short. NaN is not seen.
+  void (*block_maxima)(const float* x, std::int64_t n, float* maxima);
+
+  // The sum of e^((x - shift) * scale) within 3 ulp per term; NaN if an x is NaN.
+  double (*sum_exp)(const float* x, std::int64_t n, float shift, float scale);
 };
 
 }  // namespace bitnet

@@ -54,6 +54,8 @@ KernelTable filled(KernelTable table, const KernelTable& next) {
   fill(table.attend_block, next.attend_block);
   fill(table.attend_merge, next.attend_merge);
   fill(table.attend_finish, next.attend_finish);
+  fill(table.block_maxima, next.block_maxima);
+  fill(table.sum_exp, next.sum_exp);
   return table;
 }
 

@@ -203,7 +203,7 @@ def test_greedy_and_logprob_at_every_size(size: int) -> None:
     assert token_id == logits.argmax()
     expected = np.log(softmax(logits.astype(np.float64))[token_id])
     # Terms of the sum are within 3 ulp, and the result is a float32.
-    eps = np.finfo(np.float32).eps
+    eps = float(np.finfo(np.float32).eps)
     assert logprob == pytest.approx(expected, abs=3 * eps, rel=eps)
 
 

@@ -27,16 +27,18 @@ def chat(
     min_p: opt.MinP = None,
     repetition_penalty: opt.RepetitionPenalty = None,
     no_repeat_ngram_size: opt.NoRepeatNgramSize = None,
+    prompt_lookup_num_tokens: opt.PromptLookupNumTokens = None,
     seed: opt.Seed = None,
     stop: opt.Stop = None,
     threads: opt.Threads = None,
+    kv_dtype: opt.KvDtype = "auto",
     device: opt.Device = "auto",
     revision: opt.Revision = None,
 ) -> None:
     """Talk with a model that has a chat template: one line, one answer."""
     from bitnet_py.model import load
 
-    loaded = load(model, device=device, threads=threads, revision=revision)
+    loaded = load(model, device=device, threads=threads, kv_dtype=kv_dtype, revision=revision)
     session = loaded.chat(system)
     options = {
         "max_new_tokens": max_new_tokens,
@@ -46,6 +48,7 @@ def chat(
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
         "no_repeat_ngram_size": no_repeat_ngram_size,
+        "prompt_lookup_num_tokens": prompt_lookup_num_tokens,
         "seed": seed,
         "stop_strings": stop or None,
     }

@@ -25,6 +25,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="from window to window; default: context - 1")
     ] = None,
     threads: opt.Threads = None,
+    kv_dtype: opt.KvDtype = "auto",
     device: opt.Device = "auto",
     revision: opt.Revision = None,
     as_json: opt.AsJson = False,
@@ -38,7 +39,7 @@ def evaluate(
     from bitnet_py.progress import progress_for
 
     content = read_text(text)
-    loaded = load(model, device=device, threads=threads, revision=revision)
+    loaded = load(model, device=device, threads=threads, kv_dtype=kv_dtype, revision=revision)
     with progress_for(is_terminal=sys.stderr.isatty()) as progress:
         n_shown = 0
 

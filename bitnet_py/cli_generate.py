@@ -25,9 +25,11 @@ def generate(
     min_p: opt.MinP = None,
     repetition_penalty: opt.RepetitionPenalty = None,
     no_repeat_ngram_size: opt.NoRepeatNgramSize = None,
+    prompt_lookup_num_tokens: opt.PromptLookupNumTokens = None,
     seed: opt.Seed = None,
     stop: opt.Stop = None,
     threads: opt.Threads = None,
+    kv_dtype: opt.KvDtype = "auto",
     device: opt.Device = "auto",
     revision: opt.Revision = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="speeds, on stderr")] = False,
@@ -48,7 +50,7 @@ def generate(
     from bitnet_py.model import load
 
     begin = time.perf_counter()
-    loaded = load(model, device=device, threads=threads, revision=revision)
+    loaded = load(model, device=device, threads=threads, kv_dtype=kv_dtype, revision=revision)
     load_s = time.perf_counter() - begin
     prompt_ids = loaded.encode_prompts(prompt)[0]
 
@@ -64,6 +66,7 @@ def generate(
         min_p=min_p,
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
+        prompt_lookup_num_tokens=prompt_lookup_num_tokens,
         seed=seed,
         stop_strings=stop or None,
     ):

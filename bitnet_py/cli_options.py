@@ -9,10 +9,12 @@ import typer
 __all__ = [
     "AsJson",
     "Device",
+    "KvDtype",
     "MaxNewTokens",
     "MinP",
     "ModelId",
     "NoRepeatNgramSize",
+    "PromptLookupNumTokens",
     "RepetitionPenalty",
     "Revision",
     "Seed",
@@ -30,6 +32,9 @@ Threads: TypeAlias = Annotated[
     int | None, typer.Option(min=1, max=1024, help="default: as many as the process may use")
 ]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto or cpu")]
+KvDtype: TypeAlias = Annotated[
+    str, typer.Option(help="how keys and values are kept: f32, f16, int8, or auto")
+]
 Revision: TypeAlias = Annotated[
     str | None, typer.Option(help="branch, tag or commit of a hub model")
 ]
@@ -55,6 +60,10 @@ RepetitionPenalty: TypeAlias = Annotated[
 ]
 NoRepeatNgramSize: TypeAlias = Annotated[
     int | None, typer.Option(min=0, help="no sequence of N tokens occurs twice")
+]
+PromptLookupNumTokens: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="guess N tokens from earlier text; same output, faster"),
 ]
 Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="of sampling; default: a new one")]
 Stop: TypeAlias = Annotated[

@@ -85,6 +85,9 @@ class SequenceState:
         self._sampler = sampler
         self._text_stream = text_stream
         self._eos_token_ids = config.eos_token_ids
+        self._lookup = config.prompt_lookup_num_tokens or 0
+        self._ngram_size = config.max_matching_ngram_size
+        self._n_guessed = 0
         self._length = len(prompt_ids)
         self._end = min(self._length + config.max_new_tokens, session.max_seq_len)
         self._token_ids = np.empty(self._end, np.int32)
@@ -93,8 +96,32 @@ class SequenceState:
         session.truncate(min(session.length, self._length - 1))
 
     def unread_ids(self) -> NDArray[np.int32]:
-        """The tokens that the session has not seen yet."""
-        return self._token_ids[self.session.length : self._length]
+        """The tokens that the session has not seen yet, guesses at their end."""
+        return self._token_ids[self.session.length : self._length + self._n_guessed]
+
+    def guess(self) -> int:
+        """Guesses what comes next, where that is asked for; returns how many tokens."""
+        room = min(self._lookup, self._end - self._length - 1)
+        known = self._token_ids[: self._length]
+        guesses = look_up(known, self._ngram_size, room) if room > 0 else known[:0]
+        self._n_guessed = len(guesses)
+        self._token_ids[self._length : self._length + len(guesses)] = guesses
+        return self._n_guessed
+
+    def pick_all(self, rows: NDArray[np.float32]) -> list[Chunk]:
+        """Picks from logits [1 + guesses, vocab] behind the last token and every guess.
+
+        A row counts while the tokens before it are the picked ones; the session forgets the rest.
+        """
+        guesses = self._token_ids[self._length : self._length + self._n_guessed].tolist()
+        self._n_guessed = 0
+        chunks: list[Chunk] = []
+        for row, guessed in zip(rows, (*guesses, None), strict=True):
+            chunks.append(self.pick(row))
+            if self.finish_reason is not None or chunks[-1].token_id != guessed:
+                break
+        self.session.truncate(self._length - 1)
+        return chunks
 
     def pick(self, logits: NDArray[np.float32]) -> Chunk:
         """Picks the next token from the logits [vocab] behind the last one."""
@@ -171,6 +198,32 @@ def generate_chunks(
     return _run(waiting, state_of, PromptReader(n_each, on_prefill))
 
 
+def look_up(token_ids: NDArray[np.int32], ngram_size: int, n_most: int) -> NDArray[np.int32]:
+    """What followed the last n-gram where it occurred before.
+
+    Args:
+        token_ids: int32 [tokens].
+        ngram_size: the longest n-gram; where it is new, shorter ones are tried.
+        n_most: how many tokens to return at most.
+
+    Returns:
+        int32 [0 to n_most]: behind the latest occurrence that enough tokens follow, else behind
+        the first.
+    """
+    for size in range(min(ngram_size, len(token_ids) - 1), 0, -1):
+        n_places = len(token_ids) - size
+        is_match = np.ones(n_places, bool)
+        for offset in range(size):
+            is_match &= token_ids[offset : offset + n_places] == token_ids[n_places + offset]
+        (ends,) = np.nonzero(is_match)
+        if len(ends) > 0:
+            ends += size
+            followed = ends[ends + n_most <= len(token_ids)]
+            begin = followed[-1] if len(followed) > 0 else ends[0]
+            return token_ids[begin : begin + n_most].copy()
+    return token_ids[:0]
+
+
 def collect_results(chunks: Iterable[Chunk], n_sequences: int) -> list[GenerationResult]:
     """Puts the chunks of each sequence together."""
     results = [GenerationResult() for _ in range(n_sequences)]
@@ -192,12 +245,27 @@ def _run(
         n_free = min(len(waiting), MAX_BATCH - len(active))
         newcomers = [state_of(waiting.popleft()) for _ in range(n_free)]
         first_rows = reader.read(newcomers)
-        last_ids = [state.unread_ids() for state in active]
-        rows = _core.forward_batch([s.session for s in active], last_ids) if active else ()
+        chunks = _step(active)
         active += newcomers
-        for state, row in zip(active, (*rows, *first_rows), strict=True):
-            yield state.pick(row)
+        chunks += [state.pick(row) for state, row in zip(newcomers, first_rows, strict=True)]
+        yield from chunks
         active = [state for state in active if state.finish_reason is None]
+
+
+def _step(active: list[SequenceState]) -> list[Chunk]:
+    """One pass over the weights: a token of every sequence, or several where guesses were right."""
+    if not active:
+        return []
+    n_rows = [1 + state.guess() for state in active]
+    rows = _core.forward_batch(
+        [state.session for state in active], [state.unread_ids() for state in active], "all"
+    )
+    ends = np.cumsum(n_rows)
+    return [
+        chunk
+        for state, n, end in zip(active, n_rows, ends, strict=True)
+        for chunk in state.pick_all(rows[end - n : end])
+    ]
 
 
 class ReadPrompt(NamedTuple):

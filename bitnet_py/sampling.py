@@ -26,6 +26,7 @@ MAX_NUMBER: Final = 1e30  # what float32 can hold, and no NaN
 MAX_WHOLE: Final = (1 << 31) - 1  # of token ids and of numbers of tokens
 MAX_SEED: Final = (1 << 64) - 1
 MAX_SEQUENCES: Final = 1024  # per prompt
+MAX_LOOKUP: Final = 256  # guessed tokens: each of them has logits over the whole vocabulary
 SAMPLING_NAMES: Final = ("temperature", "top_k", "top_p", "min_p")
 
 
@@ -48,6 +49,12 @@ class GenerationConfig:
         bos_token_id: the token before every text, when the tokenizer knows none.
         pad_token_id: kept for Hugging Face's sake; nothing is padded here.
         stop_strings: text that ends the output and is left out of it.
+        prompt_lookup_num_tokens: guess so many tokens at once by looking up what followed the last
+            n-gram where it occurred before (prompt lookup decoding, arXiv 2304.04487 and
+            github.com/apoorvumang/prompt-lookup-decoding), and check the guesses in one pass.
+            The output is the same, bit for bit; where text repeats itself it comes faster. None
+            guesses nothing.
+        max_matching_ngram_size: the longest n-gram that is looked up; shorter ones follow.
         num_return_sequences: how many outputs per prompt, at most 1024; above 1 only with
             do_sample.
         seed: of the random draws, in [0, 2^64); None takes a fresh one.
@@ -65,6 +72,8 @@ class GenerationConfig:
     bos_token_id: int | None = None
     pad_token_id: int | None = None
     stop_strings: str | Sequence[str] = ()
+    prompt_lookup_num_tokens: int | None = None
+    max_matching_ngram_size: int = 2
     num_return_sequences: int = 1
     seed: int | None = None
 
@@ -78,6 +87,9 @@ class GenerationConfig:
         self._check_whole("num_return_sequences", 1, MAX_SEQUENCES)
         self._check_whole("top_k", 0)
         self._check_whole("no_repeat_ngram_size", 0)
+        self._check_whole("max_matching_ngram_size", 1)
+        if self.prompt_lookup_num_tokens is not None:
+            self._check_whole("prompt_lookup_num_tokens", 1, MAX_LOOKUP)
         self._check("do_sample", "True or False", lambda value: isinstance(value, bool))
         self._check_number("temperature", "of at least 0", lambda value: value >= 0)
         self._check_number("top_p", "in (0, 1]", lambda value: 0 < value <= 1)

@@ -44,9 +44,9 @@ def test_turns_are_what_a_fresh_session_would_say(
     n_read: list[int] = []
     forward_batch = generation._core.forward_batch
 
-    def spy(sessions: Any, ids: list[Any]) -> Any:
+    def spy(sessions: Any, ids: list[Any], *logits: str) -> Any:
         n_read.append(sum(map(len, ids)))
-        return forward_batch(sessions, ids)
+        return forward_batch(sessions, ids, *logits)
 
     session = model.chat("You are a cat.")
     for text in ("the cat went", "and the rain", "there was water"):

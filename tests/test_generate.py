@@ -99,9 +99,9 @@ def test_finished_sequences_leave_the_batch(model: Model, monkeypatch: pytest.Mo
     sizes = []
     forward_batch = _core.forward_batch
 
-    def spy(sessions: list[Any], ids: list[Any]) -> Any:
+    def spy(sessions: list[Any], ids: list[Any], *logits: str) -> Any:
         sizes.append(len(sessions))
-        return forward_batch(sessions, ids)
+        return forward_batch(sessions, ids, *logits)
 
     monkeypatch.setattr(generation._core, "forward_batch", spy)
     results = model.generate_results(prompts, max_new_tokens=20, **NEVER)
@@ -115,9 +115,9 @@ def test_several_outputs_read_their_prompt_once(
     n_read = []
     forward_batch = _core.forward_batch
 
-    def spy(sessions: list[Any], ids: list[Any]) -> Any:
+    def spy(sessions: list[Any], ids: list[Any], *logits: str) -> Any:
         n_read.append(sum(map(len, ids)))
-        return forward_batch(sessions, ids)
+        return forward_batch(sessions, ids, *logits)
 
     monkeypatch.setattr(generation._core, "forward_batch", spy)
     options = {"num_return_sequences": 3, "temperature": 1.5, "max_new_tokens": 3, **NEVER}
@@ -135,10 +135,10 @@ def test_more_outputs_than_places(
     n_read: list[int] = []
     forward_batch = _core.forward_batch
 
-    def spy(sessions: list[Any], ids: list[Any]) -> Any:
+    def spy(sessions: list[Any], ids: list[Any], *logits: str) -> Any:
         sizes.append(len(sessions))
         n_read.extend(len(part) for part in ids if len(part) > 1)
-        return forward_batch(sessions, ids)
+        return forward_batch(sessions, ids, *logits)
 
     monkeypatch.setattr(generation._core, "forward_batch", spy)
     monkeypatch.setattr(generation, "MAX_BATCH", n_places)

@@ -45,9 +45,9 @@ def test_a_restored_prompt_continues_as_if_it_was_read(
     n_read: list[int] = []
     forward_batch = generation._core.forward_batch
 
-    def spy(sessions: Any, ids: list[Any]) -> Any:
+    def spy(sessions: Any, ids: list[Any], *logits: str) -> Any:
         n_read.append(sum(map(len, ids)))
-        return forward_batch(sessions, ids)
+        return forward_batch(sessions, ids, *logits)
 
     monkeypatch.setattr(generation._core, "forward_batch", spy)
     chunks = model.stream(prompt, prompt_cache=cache, max_new_tokens=8)

@@ -4,7 +4,7 @@ Every function releases the GIL while it works. ValueError: the caller's fault, 
 got Y"; RuntimeError: a bug in the engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,14 +21,13 @@ class FormatInfo(NamedTuple):
     name: str
     panel_rows: int
     k_multiple: int
-    bits: int
     packed: bool
     int8_activations: bool
     scale_kinds: tuple[str, ...]
 
 def formats() -> list[FormatInfo]: ...
 def packed_shape(format: str, n: int, k: int) -> tuple[int, ...]:
-    """Shape of the stored codes: [N_pad/rows, K_pad/4, 32] when packed, else [n, k]."""
+    """Shape of the stored codes: [N_pad/rows, tiles, bytes of a tile] when packed, else [n, k]."""
 
 def scale_shape(format: str, scale_kind: str, n: int, k: int) -> tuple[int, ...]:
     """Shape of the stored scale: (), [1], [N_pad] or [ceil(K/128), N_pad]."""
@@ -53,6 +52,10 @@ def pack_ternary2(t: NDArray[np.int8]) -> NDArray[np.uint8]:
     """t [N, K] in {-1, 0, 1} -> uint8 [N_pad/32, K_pad/4, 32]."""
 
 def unpack_ternary2(packed: NDArray[np.uint8], n: int, k: int) -> NDArray[np.int8]: ...
+def pack_trits5(t: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """t [N, K] in {-1, 0, 1} -> uint8 [N_pad/32, T, 32]: five tiles of ternary2 in four."""
+
+def unpack_trits5(packed: NDArray[np.uint8], n: int, k: int) -> NDArray[np.int8]: ...
 def quantize_int8_rows(
     w: NDArray[np.float32],
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -78,6 +81,10 @@ class Kernels:
     def __init__(self, isa: str = "", threads: int = 1) -> None: ...
     @property
     def isa(self) -> str: ...
+    @property
+    def products(self) -> list[str]:
+        """The formats that `linear` takes; a Model expands the others (trits5) to ternary2."""
+
     def quantize_act(
         self, x: NDArray[np.float32]
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
@@ -86,7 +93,11 @@ class Kernels:
     def dot(
         self, format: str, weight: NDArray[np.uint8], n: int, k: int, q: NDArray[np.int8]
     ) -> NDArray[np.int32]:
-        """Integers: packed "ternary2" or "int8" codes times q int8 [T, K] -> int32 [T, N]."""
+        """Integers: packed codes times q int8 [T, K] -> int32 [T, N].
+
+        Raises:
+            ValueError: a format that is not packed, or not among `products`.
+        """
 
     def linear(
         self,
@@ -99,6 +110,11 @@ class Kernels:
         x: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """x [T, K] times a stored weight [N, K] -> [T, N]; int8 activations if the format asks."""
+
+    def expand_trits5(
+        self, packed: NDArray[np.uint8], n: int, k: int
+    ) -> tuple[NDArray[np.uint8], bool]:
+        """The same weight as ternary2, and whether every code was valid."""
 
     def rms_norm(
         self, x: NDArray[np.float32], weight: NDArray[np.float32], eps: float
@@ -144,7 +160,10 @@ class PackedTensor(NamedTuple):
     scale_kind: str
 
 class Model:
-    """Weights viewed in place (the arrays are kept alive), a kernel table and a thread pool."""
+    """Weights viewed in place (the arrays are kept alive), a kernel table and a thread pool.
+
+    trits5 is expanded to ternary2 on tables that have no product of it (`Kernels.products`).
+    """
 
     def __init__(
         self,
@@ -154,8 +173,13 @@ class Model:
         isa: str = "",
         threads: int = 0,
         validate: bool = True,
+        on_expanded: Callable[[str], object] | None = None,
     ) -> None:
-        """threads 0: as many as the process may use. validate: one pass over codes and scales."""
+        """threads 0: as many as the process may use. validate: one pass over codes and scales.
+
+        on_expanded is called with the name of each tensor that was expanded: its array will not be
+        read again.
+        """
 
     @property
     def config(self) -> dict[str, Any]: ...

@@ -26,6 +26,7 @@ __all__ = [
     "SafetensorsFile",
     "SafetensorsFolder",
     "TensorEntry",
+    "let_go",
 ]
 
 SINGLE_NAME: Final = "model.safetensors"
@@ -234,6 +235,26 @@ class SafetensorsFolder:
                 "trust it and call save_pretrained(..., safe_serialization=True)",
             )
         _refuse(self.folder, f"neither {SINGLE_NAME} nor {INDEX_NAME} is there")
+
+
+def let_go(view: NDArray[Any]) -> None:
+    """Gives the memory of a mapped view back; its pages are read again if they are needed again.
+
+    Does nothing for an array that is no view of a mapped file, or where the system can not.
+    """
+    base: object = view
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    # Only a file's pages can be read again, and only read-only maps are files here.
+    if not isinstance(base, mmap.mmap) or not memoryview(base).readonly:
+        return
+    if not hasattr(base, "madvise"):
+        return
+    begin = view.ctypes.data - np.frombuffer(base, np.uint8, 1).ctypes.data
+    first = begin // mmap.PAGESIZE * mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, first, begin + view.nbytes - first)
 
 
 def _refuse(path: Path, rule: str) -> NoReturn:

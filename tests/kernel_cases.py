@@ -60,6 +60,17 @@ def random_ternary2(n: int, k: int, seed: int = 0) -> np.ndarray:
     return fields @ np.array([1, 4, 16, 64], np.uint8)
 
 
+def random_trits5(n: int, k: int, seed: int = 0) -> np.ndarray:
+    """Random packed codes uint8 [N_pad/32, tiles, 32], padding as in random_ternary2."""
+    panels, tiles = -(-n // 32), -(-k // 8) * 2
+    rng = np.random.default_rng(seed)
+    byte = rng.integers(0, 81, (panels, tiles // 5 * 4, 32)) + 84 * rng.integers(
+        0, 3, (panels, tiles // 5 * 4, 32)
+    )
+    fields = rng.integers(0, 3, (panels, tiles % 5, 32, 4)) @ np.array([1, 4, 16, 64])
+    return np.concatenate([byte, fields], 1).astype(np.uint8)
+
+
 def random_int8(n: int, k: int, seed: int = 0) -> np.ndarray:
     """Random packed codes in [-127, 127]: uint8 [N_pad/8, K_pad/4, 32]."""
     shape = (-(-n // 8), -(-k // 8) * 2, 32)

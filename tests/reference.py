@@ -13,7 +13,7 @@ TINY = float(np.finfo(np.float32).tiny)  # below it roundings are absolute
 GROUP = 128
 
 
-# ---- Stored layouts: csrc/packing/ternary2.h, int8.h
+# ---- Stored layouts: csrc/packing/ternary2.h, trits5.h, int8.h
 
 
 def unpack_ternary2(packed: Array, n: int, k: int) -> Array:
@@ -30,6 +30,27 @@ def unpack_ternary2(packed: Array, n: int, k: int) -> Array:
             first = 32 * panel + 8 * field
             codes[first : first + 8] = rows[panel]
     return codes[:n, :k] - np.int8(1)
+
+
+def expand_trits5(packed: Array, k: int) -> Array:
+    """uint8 [N_pad/32, stored tiles, 32] -> the same as ternary2, [N_pad/32, K_pad/4, 32].
+
+    Byte p of stored tile f of a quintet is t + 84 * d: t has the four codes of tile f's byte p as
+    digits base 3, the lowest field first; d is field f of byte p of the fifth tile.
+    """
+    quintets, rest = divmod(-(-k // 8) * 2, 5)
+    stored = packed[:, : 4 * quintets].reshape(len(packed), quintets, 4, 32)
+    t, d = stored % np.uint8(84), stored // np.uint8(84)
+    power = np.arange(4, dtype=np.uint8)
+    first = sum((t // np.uint8(3**i) % np.uint8(3)) << np.uint8(2 * i) for i in range(4))
+    fifth = (d << (2 * power)[:, None]).sum(2, dtype=np.uint8)[:, :, None]
+    tiles = np.concatenate([first, fifth], 2).reshape(len(packed), 5 * quintets, 32)
+    return np.concatenate([tiles, packed[:, packed.shape[1] - rest :]], 1)
+
+
+def unpack_trits5(packed: Array, n: int, k: int) -> Array:
+    """uint8 [N_pad/32, stored tiles, 32] -> int8 [n, k] in {-1, 0, 1}."""
+    return unpack_ternary2(expand_trits5(packed, k), n, k)
 
 
 def unpack_int8(packed: Array, n: int, k: int) -> Array:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_model import make_decoder, make_model, make_tensors, write_folder
 
 import bitnet_py
+from bitnet_py import _core
 from bitnet_py.checkpoint import read_checkpoint
 from bitnet_py.errors import FormatError
 
@@ -198,6 +199,19 @@ HOSTILE_TENSORS: dict[str, tuple[Callable[[dict[str, np.ndarray]], Any], str]] =
     ),
     "int8 code -128": (poke(EMBEDDING, 128, 9), r"codes in \[-127, 127\].* at byte 9"),
 }
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_a_folder_of_trits5_gives_the_bits_of_ternary2(tmp_path: Path, isa: str) -> None:
+    """Codes that were expanded at load leave memory, but stay readable in the mapped file."""
+    decoder, logits = make_decoder(), {}
+    for linear in ("ternary2", "trits5"):
+        tensors = make_tensors(decoder, linear=linear, embedding="int8")
+        model = bitnet_py.load(write_folder(tmp_path / linear, decoder, tensors), isa=isa)
+        logits[linear] = model.logits(list(range(50)))
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(model.tensors[name].data, tensor.data)
+    np.testing.assert_array_equal(logits["trits5"], logits["ternary2"])
 
 
 @pytest.mark.parametrize("case", HOSTILE_TENSORS)

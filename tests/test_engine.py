@@ -31,6 +31,8 @@ FORMATS = [
     ("ternary2", "tensor"),
     ("ternary2", "row"),
     ("ternary2", "group"),
+    ("trits5", "row"),
+    ("trits5", "group"),
     ("int8", "row"),
     ("f32", "none"),
     ("f16", "none"),
@@ -62,7 +64,7 @@ def logits_of(model: _core.Model, ids: np.ndarray, *cuts: int, kv: str = "f16") 
 def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
     isa: str, linear: str, scale_kind: str, kv: str
 ) -> None:
-    head = linear if linear != "ternary2" else "int8"
+    head = linear if linear not in ("ternary2", "trits5") else "int8"
     options = {"isa": isa, "linear": linear, "scale": scale_kind, "embedding": head}
     model = tiny_core_model(threads=1, **options)
     whole = logits_of(model, IDS, kv=kv)
@@ -84,6 +86,30 @@ def test_logits_depend_on_neither_pieces_nor_threads_nor_batch(
     last = _core.forward_batch([sessions[0], sessions[2]], more, "last")
     longer = [logits_of(model, ids, kv=kv)[-1] for ids in (IDS[200:241], IDS[250:255])]
     np.testing.assert_array_equal(last, longer)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("scale_kind", ["tensor", "row", "group"])
+def test_trits5_gives_the_bits_of_ternary2(isa: str, scale_kind: str) -> None:
+    """Multiplied as stored, or expanded when the model is built: also as embedding and head."""
+    logits = {}
+    for linear in ("ternary2", "trits5"):
+        model = tiny_core_model(isa=isa, threads=2, linear=linear, scale=scale_kind)
+        tables = tiny_core_model(isa=isa, linear=linear, scale=scale_kind, embedding=linear)
+        logits[linear] = [logits_of(model, IDS, 290, 291), logits_of(tables, IDS[:40], 30, 31)]
+    for dense, packed in zip(logits["ternary2"], logits["trits5"], strict=True):
+        np.testing.assert_array_equal(packed, dense)
+
+
+def test_whoever_holds_expanded_tensors_is_told_their_names() -> None:
+    decoder = TINY_DECODER
+    tensors = tiny_tensors(decoder, linear="trits5")
+    linears = {name for name, tensor in tensors.items() if tensor.format == "trits5"}
+    for isa in ISAS:
+        told: list[str] = []
+        _core.Model(decoder, tensors, isa=isa, on_expanded=told.append)
+        is_multiplied = "trits5" in _core.Kernels(isa).products
+        assert sorted(told) == ([] if is_multiplied else sorted(linears))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -246,6 +272,40 @@ def changed(array: np.ndarray, index: int, value: float) -> np.ndarray:
     copy = array.copy()
     copy.reshape(-1)[index] = value
     return copy
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("index", "value", "message"),
+    [
+        (0, 81, "got no code at byte 0"),
+        (130, 252, "got no code at byte 130"),
+        # 64 columns are three quintets of 128 bytes and one tile left over.
+        (3 * 128 + 1, 0b11010101, "got no code at byte 385"),
+        (416 + 383, 255, "got no code at byte 799"),
+    ],
+)
+def test_bytes_that_are_no_trits_are_refused(
+    isa: str, index: int, value: int, message: str
+) -> None:
+    tensors = tiny_tensors(TINY_DECODER, linear="trits5")
+    q = tensors[Q]
+    tensors[Q] = q._replace(data=changed(q.data, index, value))
+    with pytest.raises(ValueError, match=f"'{Q}': expected codes 0, 1, 2, {message}"):
+        _core.Model(TINY_DECODER, tensors, isa=isa, threads=2)
+    _core.Model(TINY_DECODER, tensors, isa=isa, validate=False)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_padding_of_trits5_is_looked_at(isa: str) -> None:
+    down = "model.layers.0.mlp.down_proj.weight"  # 172 columns: four of padding
+    tensors = tiny_tensors(TINY_DECODER, linear="trits5")
+    data = tensors[down].data
+    assert data.shape == (2, 8 * 4 + 4, 32)
+    assert data[0, -1, 0] == 0b01010101
+    tensors[down] = tensors[down]._replace(data=changed(data, 36 * 32 - 1, 0b01010100))
+    with pytest.raises(ValueError, match=f"'{down}': expected code 1 in padding at byte 1151"):
+        _core.Model(TINY_DECODER, tensors, isa=isa)
 
 
 GOOD = {name: _core.PackedTensor(*value) for name, value in tiny_tensors(TINY_DECODER).items()}

@@ -16,6 +16,7 @@ from kernel_cases import (
     random_acts,
     random_int8,
     random_ternary2,
+    random_trits5,
     random_x,
 )
 
@@ -23,10 +24,22 @@ from bitnet_py import _core
 
 FORMATS = {
     "ternary2": (random_ternary2, reference.unpack_ternary2),
+    "trits5": (random_trits5, reference.unpack_trits5),
     "int8": (random_int8, reference.unpack_int8),
 }
-PANEL_ROWS = {"ternary2": 32, "int8": 8}
+PANEL_ROWS = {"ternary2": 32, "trits5": 32, "int8": 8}
 SCALES = ["tensor", "row", "group-f16", "group-f32"]
+
+
+def as_multiplied(
+    kernels: _core.Kernels, format_name: str, packed: np.ndarray, n: int, k: int
+) -> tuple[str, np.ndarray]:
+    """What a Model multiplies: the stored codes, or trits5 expanded where it has no product."""
+    if format_name in kernels.products:
+        return format_name, packed
+    expanded, is_valid = kernels.expand_trits5(packed, n, k)
+    assert is_valid
+    return "ternary2", expanded
 
 
 def random_weight(format_name: str, n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +66,8 @@ def test_dot_equals_the_oracle(isa: str, shape: tuple[int, int], format_name: st
     q = random_acts(max(TOKENS), k)
     expected = reference.dot(q, codes)
     for tokens, threads in calls():
-        got = _core.Kernels(isa, threads).dot(format_name, packed, n, k, q[:tokens])
+        kernels = _core.Kernels(isa, threads)
+        got = kernels.dot(*as_multiplied(kernels, format_name, packed, n, k), n, k, q[:tokens])
         message = f"{tokens} tokens, {threads} threads"
         np.testing.assert_array_equal(got, expected[:tokens], message)
 
@@ -61,15 +75,18 @@ def test_dot_equals_the_oracle(isa: str, shape: tuple[int, int], format_name: st
 @pytest.mark.parametrize("tokens", [1, 2, 7])
 @pytest.mark.parametrize("act", [-128, 127])
 @pytest.mark.parametrize("code", [-1, 1])
+@pytest.mark.parametrize("format_name", ["ternary2", "trits5"])
 @pytest.mark.parametrize("isa", ISAS)
 def test_ternary_sums_hold_the_largest_magnitude(
-    isa: str, code: int, act: int, tokens: int
+    isa: str, format_name: str, code: int, act: int, tokens: int
 ) -> None:
     """Codes 2 against -128 fill the 16-bit sums of AVX2 to the last bit."""
     n, k = 33, 1030
-    packed = _core.pack_ternary2(np.full((n, k), code, np.int8))
+    pack = {"ternary2": _core.pack_ternary2, "trits5": _core.pack_trits5}[format_name]
+    packed = pack(np.full((n, k), code, np.int8))
     q = np.full((tokens, k), act, np.int8)
-    got = _core.Kernels(isa).dot("ternary2", packed, n, k, q)
+    kernels = _core.Kernels(isa)
+    got = kernels.dot(*as_multiplied(kernels, format_name, packed, n, k), n, k, q)
     np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
 
 
@@ -85,21 +102,23 @@ def test_int8_products_do_not_saturate(isa: str, code: int, act: int, tokens: in
     np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
 
 
+@pytest.mark.parametrize("format_name", ["ternary2", "trits5"])
 @pytest.mark.parametrize("kind", SCALES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("isa", ISAS)
 def test_ternary_linear_is_the_formula_bit_by_bit(
-    isa: str, shape: tuple[int, int], kind: str
+    isa: str, shape: tuple[int, int], kind: str, format_name: str
 ) -> None:
     n, k = shape
-    packed, codes = random_weight("ternary2", n, k)
-    scale = random_scale("ternary2", kind, n, k)
+    packed, codes = random_weight(format_name, n, k)
+    scale = random_scale(format_name, kind, n, k)
     kind = kind.partition("-")[0]
     x = random_x(max(TOKENS), k)
     expected = reference.linear(x, codes, scale, kind)
     for tokens, threads in calls():
         kernels = _core.Kernels(isa, threads)
-        got = kernels.linear("ternary2", packed, scale, kind, n, k, x[:tokens])
+        stored = as_multiplied(kernels, format_name, packed, n, k)
+        got = kernels.linear(*stored, scale, kind, n, k, x[:tokens])
         message = f"{tokens} tokens, {threads} threads"
         np.testing.assert_array_equal(got, expected[:tokens], message)
 
@@ -132,7 +151,8 @@ def test_dot_of_any_shape(
 ) -> None:
     packed, codes = random_weight(format_name, n, k, seed)
     q = random_acts(tokens, k, seed)
-    got = _core.Kernels(isa, threads).dot(format_name, packed, n, k, q)
+    kernels = _core.Kernels(isa, threads)
+    got = kernels.dot(*as_multiplied(kernels, format_name, packed, n, k), n, k, q)
     np.testing.assert_array_equal(got, reference.dot(q, codes))
 
 
@@ -146,6 +166,54 @@ def test_invalid_codes_are_read_without_harm(isa: str) -> None:
     untouched = np.setdiff1d(np.arange(n), [1, 9, 17, 25])
     got = _core.Kernels(isa).dot("ternary2", packed, n, k, q)
     np.testing.assert_array_equal(got[:, untouched], reference.dot(q, codes)[:, untouched])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_byte_of_trits5_is_expanded_or_called_invalid(isa: str) -> None:
+    """One byte at a time, in every stored tile of a quintet and in a tile left over."""
+    n, k = 32, 24
+    kernels = _core.Kernels(isa)
+    valid, _ = random_weight("trits5", n, k)
+    for tile in range(5):
+        for byte in range(256):
+            packed = valid.copy()
+            packed[0, tile, 7 + tile] = byte
+            is_valid = byte < 252 and byte % 84 < 81
+            if tile == 4:  # left over, as in ternary2
+                is_valid = all(byte >> shift & 3 < 3 for shift in (0, 2, 4, 6))
+            expanded, answer = kernels.expand_trits5(packed, n, k)
+            assert answer == is_valid, (tile, byte)
+            if is_valid:
+                np.testing.assert_array_equal(expanded, reference.expand_trits5(packed, k))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+def test_invalid_bytes_of_trits5_are_read_without_harm(isa: str, tokens: int) -> None:
+    """Other rows and columns stay right."""
+    n, k = 40, 136
+    kernels = _core.Kernels(isa)
+    packed, codes = random_weight("trits5", n, k)
+    packed[0, 4, 5] = 0xFF  # column 21 of rows 1, 9, 17, 25, and column 37 of row 1
+    if "trits5" not in kernels.products:
+        expanded, is_valid = kernels.expand_trits5(packed, n, k)
+        assert not is_valid
+        got = kernels.dot("ternary2", expanded, n, k, random_acts(tokens, k))
+    else:
+        got = kernels.dot("trits5", packed, n, k, random_acts(tokens, k))
+    untouched = np.setdiff1d(np.arange(n), [1, 9, 17, 25])
+    expected = reference.dot(random_acts(tokens, k), codes)
+    np.testing.assert_array_equal(got[:, untouched], expected[:, untouched])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_table_without_a_product_says_so(isa: str) -> None:
+    kernels = _core.Kernels(isa)
+    if "trits5" in kernels.products:
+        pytest.skip(f"{isa} has it")
+    packed, _ = random_weight("trits5", 40, 136)
+    with pytest.raises(ValueError, match=f"expected a format that {isa} multiplies, got 'trits5'"):
+        kernels.dot("trits5", packed, 40, 136, random_acts(1, 136))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -189,12 +257,19 @@ def test_nothing_is_read_past_the_end(isa: str, shape: tuple[int, int], tokens: 
     guard = GuardedArrays()
     x = guard.copy(random_x(tokens, k))
     kernels = _core.Kernels(isa)
-    for format_name, kind in [("ternary2", "row"), ("ternary2", "group-f16"), ("int8", "row")]:
+    for format_name, kind in [
+        ("ternary2", "row"),
+        ("ternary2", "group-f16"),
+        ("trits5", "row"),
+        ("trits5", "group-f16"),
+        ("int8", "row"),
+    ]:
         packed, codes = random_weight(format_name, n, k)
         scale = random_scale(format_name, kind, n, k)
         kind = kind.partition("-")[0]
         expected = reference.linear(x, codes, scale, kind)
-        got = kernels.linear(format_name, guard.copy(packed), guard.copy(scale), kind, n, k, x)
+        stored, codes_there = as_multiplied(kernels, format_name, guard.copy(packed), n, k)
+        got = kernels.linear(stored, guard.copy(codes_there), guard.copy(scale), kind, n, k, x)
         np.testing.assert_array_equal(got, expected)
     for dtype, format_name in [(np.float32, "f32"), (np.float16, "f16")]:
         w = np.random.default_rng(0).standard_normal((n, k)).astype(dtype)

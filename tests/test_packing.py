@@ -37,6 +37,29 @@ def test_ternary2_follows_the_diagram_and_comes_back(n: int, k: int) -> None:
     np.testing.assert_array_equal(_core.unpack_ternary2(packed, n, k), t)
 
 
+def trits5_by_diagram(t: np.ndarray) -> np.ndarray:
+    """Five tiles in four: byte p of stored tile f = base-3 number of tile f's byte p + 84 * d."""
+    stored = []
+    for panel in ternary2_by_diagram(t):
+        quintets = len(panel) // 5
+        for quintet in panel[: 5 * quintets].reshape(quintets, 5, 32):
+            for f in range(4):
+                codes = [quintet[f] >> shift & 3 for shift in (0, 2, 4, 6)]
+                d = quintet[4] >> 2 * f & 3
+                stored.append(codes[0] + 3 * codes[1] + 9 * codes[2] + 27 * codes[3] + 84 * d)
+        stored.extend(panel[5 * quintets :])
+    return np.array(stored, np.uint8).reshape(-(-len(t) // 32), -1, 32)
+
+
+@pytest.mark.parametrize(("n", "k"), [*SHAPES, (32, 20), (33, 21), (5, 40), (40, 152)])
+def test_trits5_follows_the_diagram_and_comes_back(n: int, k: int) -> None:
+    t = ternary(n, k)
+    packed = _core.pack_trits5(t)
+    assert packed.shape == _core.packed_shape("trits5", n, k)
+    np.testing.assert_array_equal(packed, trits5_by_diagram(t))
+    np.testing.assert_array_equal(_core.unpack_trits5(packed, n, k), t)
+
+
 @pytest.mark.parametrize(("n", "k"), SHAPES)
 def test_int8_follows_the_diagram_and_comes_back(n: int, k: int) -> None:
     codes = np.random.default_rng(1).integers(-127, 128, (n, k)).astype(np.int8)
@@ -52,8 +75,9 @@ def test_int8_follows_the_diagram_and_comes_back(n: int, k: int) -> None:
 def test_values_that_are_not_ternary_are_refused_by_place(bad: int) -> None:
     t = ternary(5, 6)
     t[3, 4] = bad
-    with pytest.raises(ValueError, match=rf"got {bad} at row 3, column 4"):
-        _core.pack_ternary2(t)
+    for pack in (_core.pack_ternary2, _core.pack_trits5):
+        with pytest.raises(ValueError, match=rf"{pack.__name__}.* got {bad} at row 3, column 4"):
+            pack(t)
 
 
 def test_int8_has_no_code_for_minus_128() -> None:
@@ -151,16 +175,18 @@ def test_int8_rows() -> None:
 def test_any_shape_comes_back(n: int, k: int, seed: int) -> None:
     t = ternary(n, k, seed)
     np.testing.assert_array_equal(_core.unpack_ternary2(_core.pack_ternary2(t), n, k), t)
+    np.testing.assert_array_equal(_core.unpack_trits5(_core.pack_trits5(t), n, k), t)
 
 
 def test_the_format_table_fits_the_shapes() -> None:
+    bits = {"ternary2": 2, "trits5": 1.6, "int8": 8}
     for info in _core.formats():
-        shape = _core.packed_shape(info.name, 33, 9)
+        shape = _core.packed_shape(info.name, 33, 75)
         if info.packed:
             assert shape[0] * info.panel_rows >= 33
-            assert int(np.prod(shape)) * 8 == shape[0] * info.panel_rows * 16 * info.bits
+            assert int(np.prod(shape)) * 8 == shape[0] * info.panel_rows * 80 * bits[info.name]
         else:
-            assert shape == (33, 9)
+            assert shape == (33, 75)
     assert _core.scale_shape("ternary2", "group", 33, 129) == (2, 64)
     assert _core.scale_shape("ternary2", "row", 33, 129) == (64,)
     assert _core.scale_shape("ternary2", "tensor", 33, 129) == (1,)

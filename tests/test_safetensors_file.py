@@ -1,6 +1,8 @@
 """The safetensors reader: what the format's own library wrote, and one hostile file per rule."""
 
 import json
+import mmap
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from safetensors.numpy import load as load_library
 from safetensors.numpy import save, save_file
 
 from bitnet_py.errors import FormatError
-from bitnet_py.safetensors_file import SafetensorsFile, SafetensorsFolder
+from bitnet_py.safetensors_file import SafetensorsFile, SafetensorsFolder, let_go
 
 TENSORS = {
     "matrix": np.arange(35, dtype=np.float32).reshape(7, 5),
@@ -304,3 +306,33 @@ def test_a_folder_without_tensors(tmp_path: Path) -> None:
         SafetensorsFolder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         SafetensorsFolder(tmp_path / "absent")
+
+
+def mapped_kb() -> int:
+    """Resident memory of this process that files back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_memory_of_a_view_is_given_back_and_read_again(tmp_path: Path) -> None:
+    data = np.arange(8 << 20, dtype=np.float32)
+    path = tmp_path / "model.safetensors"
+    save_file({"a": data[:777], "b": data}, path)
+    with SafetensorsFile(path) as file:
+        view = file.view("b")
+    np.testing.assert_array_equal(view, data)
+    before = mapped_kb()
+    let_go(view)
+    assert before - mapped_kb() > 0.9 * data.nbytes / 1024
+    np.testing.assert_array_equal(view, data)
+
+
+def test_memory_that_is_no_file_is_left_alone() -> None:
+    """Anonymous pages would come back as zeros."""
+    anonymous = np.frombuffer(mmap.mmap(-1, 1 << 16), np.uint8)
+    anonymous[:] = 7
+    ordinary = np.full(1 << 16, 7, np.uint8)
+    for array in (anonymous, ordinary):
+        let_go(array)
+        assert (array == 7).all()

@@ -75,11 +75,12 @@ def pack(w: np.ndarray, format_name: str, scale: str) -> _core.PackedTensor:
         stored = np.zeros(_core.scale_shape("int8", "row", n, k), np.float32)
         stored[:n] = row_scale
         return _core.PackedTensor("int8", _core.pack_int8(codes), stored, "row")
-    stored = np.zeros(_core.scale_shape("ternary2", scale, n, k), np.float32)
+    pack_codes = {"ternary2": _core.pack_ternary2, "trits5": _core.pack_trits5}[format_name]
+    stored = np.zeros(_core.scale_shape(format_name, scale, n, k), np.float32)
     if scale == "group":
         t, gamma = _core.absmean_quantize_groups(w)
         stored[:, :n] = gamma.T
-        return _core.PackedTensor("ternary2", _core.pack_ternary2(t), stored.astype("f2"), scale)
+        return _core.PackedTensor(format_name, pack_codes(t), stored.astype("f2"), scale)
     sums = _core.absmean_row_sums(w)
     if scale == "row":
         gamma = np.array([_core.absmean_scale(s, k) for s in sums], np.float32)
@@ -88,7 +89,7 @@ def pack(w: np.ndarray, format_name: str, scale: str) -> _core.PackedTensor:
     else:
         stored[0] = _core.absmean_scale(float(sums.sum()), n * k)
         t = _core.absmean_quantize(w, float(stored[0]))
-    return _core.PackedTensor("ternary2", _core.pack_ternary2(t), stored, scale)
+    return _core.PackedTensor(format_name, pack_codes(t), stored, scale)
 
 
 def make_model(

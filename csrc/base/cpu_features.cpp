@@ -64,14 +64,15 @@ CpuFeatures detect() {
   constexpr std::uint64_t kYmmState = 0x6, kZmmState = 0xe6;
   const Registers extended = cpuid(7);
   constexpr std::uint32_t kAvx2 = bit(5), kAvx512F = bit(16), kAvx512Dq = bit(17),
-                          kAvx512Bw = bit(30), kAvx512Vl = bit(31);  // ebx
-  constexpr std::uint32_t kAvx512Vnni = bit(11);                     // ecx
-  constexpr std::uint32_t kAvxVnni = bit(4);                         // eax of subleaf 1
+                          kAvx512Bw = bit(30), kAvx512Vl = bit(31);     // ebx
+  constexpr std::uint32_t kAvx512Vbmi = bit(1), kAvx512Vnni = bit(11);  // ecx
+  constexpr std::uint32_t kAvxVnni = bit(4);                            // eax of subleaf 1
   features.avx2 = has(extended.b, kAvx2) && has(state, kYmmState);
   if (!features.avx2) return features;
   features.avx_vnni = extended.a >= 1 && has(cpuid(7, 1).a, kAvxVnni);
   features.avx512_vnni = has(extended.b, kAvx512F | kAvx512Dq | kAvx512Bw | kAvx512Vl) &&
                          has(extended.c, kAvx512Vnni) && has(state, kZmmState);
+  features.avx512_vbmi = features.avx512_vnni && has(extended.c, kAvx512Vbmi);
   return features;
 }
 
@@ -138,6 +139,7 @@ std::vector<std::string> cpu_feature_names() {
   if (f.avx2) names.emplace_back("avx2");
   if (f.avx_vnni) names.emplace_back("avx_vnni");
   if (f.avx512_vnni) names.emplace_back("avx512_vnni");
+  if (f.avx512_vbmi) names.emplace_back("avx512_vbmi");
   if (f.neon_dotprod) names.emplace_back("neon_dotprod");
   if (f.neon_i8mm) names.emplace_back("neon_i8mm");
   return names;

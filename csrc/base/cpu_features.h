@@ -10,6 +10,7 @@ struct CpuFeatures {
   bool avx2 = false;  // with FMA and F16C, and enabled by the operating system
   bool avx_vnni = false;
   bool avx512_vnni = false;  // F, BW, VL, DQ and VNNI
+  bool avx512_vbmi = false;  // VBMI and all of avx512_vnni
   bool neon_dotprod = false;
   bool neon_i8mm = false;
 };

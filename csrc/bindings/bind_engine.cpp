@@ -95,7 +95,7 @@ class SignalPoll {
 class PyModel {
  public:
   PyModel(const py::dict& config_values, const py::dict& tensors, const std::string& isa,
-          int threads, bool validate)
+          int threads, bool validate, const py::object& on_expanded)
       : config_(config_from_dict(config_values)),
         kernels_(select_table(isa)),
         pool_(threads == 0 ? default_threads() : threads) {
@@ -105,7 +105,11 @@ class PyModel {
       views.emplace(name, tensor_view(name, item.second, kept_));
     }
     py::gil_scoped_release unlocked;
-    weights_ = build_weights(config_, views, validate, pool_);
+    weights_ =
+        build_weights(config_, views, validate, kernels_, pool_, [&](const std::string& name) {
+          py::gil_scoped_acquire locked;
+          if (!on_expanded.is_none()) on_expanded(name);
+        });
     ops_ = make_cpu_ops(config_, kernels_, pool_);
     decoder_ = std::make_unique<Decoder>(config_, weights_, *ops_);
   }
@@ -258,9 +262,10 @@ void bind_engine(py::module_& m) {
                                .attr("namedtuple")("PackedTensor", "format data scale scale_kind");
 
   py::class_<PyModel, std::shared_ptr<PyModel>>(m, "Model")
-      .def(py::init<const py::dict&, const py::dict&, const std::string&, int, bool>(),
+      .def(py::init<const py::dict&, const py::dict&, const std::string&, int, bool,
+                    const py::object&>(),
            py::arg("config"), py::arg("tensors"), py::kw_only(), py::arg("isa") = "",
-           py::arg("threads") = 0, py::arg("validate") = true)
+           py::arg("threads") = 0, py::arg("validate") = true, py::arg("on_expanded") = py::none())
       .def_property_readonly("config",
                              [](const PyModel& model) { return config_to_dict(model.config()); })
       .def_property_readonly("isa", &PyModel::isa)

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -26,7 +27,7 @@ py::array require_weight(const FormatInfo& info, const py::object& weight, int64
   std::vector<int64_t> shape{n, k};
   if (info.packed) {
     array = require_array<std::uint8_t>(weight, "linear", "weight", 3);
-    shape = {padded_rows(info, n) / info.panel_rows, padded_cols(info, k) / 4, 32};
+    shape = packed_shape(info, n, k);
   } else if (info.format == Format::kF32) {
     array = require_array<float>(weight, "linear", "weight", 2);
   } else {
@@ -86,6 +87,13 @@ class Kernels {
 
   std::string isa() const { return table_.name; }
 
+  std::vector<std::string> products() const {
+    std::vector<std::string> names;
+    for (int i = 0; i < kNumFormats; ++i)
+      if (table_.linear[i]) names.emplace_back(format_info(static_cast<Format>(i)).name);
+    return names;
+  }
+
   py::tuple quantize_act(const py::object& input) {
     const auto x = require_array<float>(input, "quantize_act", "x", 2);
     const int64_t tokens = x.shape(0), k = x.shape(1);
@@ -106,7 +114,7 @@ class Kernels {
 
   py::array_t<std::int32_t> dot(const std::string& format, const py::object& weight, int64_t n,
                                 int64_t k, const py::object& q) {
-    const FormatInfo& info = format_by_name(format);
+    const FormatInfo& info = require_product(format);
     check_arg(info.packed, "dot", "expected a packed format, got '", format, "'");
     const py::array codes = require_weight(info, weight, n, k);
     const auto in = require_array<std::int8_t>(q, "dot", "q", 2);
@@ -124,7 +132,7 @@ class Kernels {
         acts.q[static_cast<std::size_t>(t * acts.stride + i)] = value;
         acts.group_sum[static_cast<std::size_t>(t * acts.groups + i / kGroupSize)] += value;
       }
-    const DotFn kernel = info.format == Format::kTernary2 ? table_.ternary_dot : table_.int8_dot;
+    const DotFn kernel = table_.dot[static_cast<int>(info.format)];
     split_panels(info, n, [&](int64_t begin, int64_t end) {
       kernel(w, n, k, acts.view(), tokens, begin, end, out, n);
     });
@@ -134,7 +142,7 @@ class Kernels {
   py::array_t<float> linear(const std::string& format, const py::object& weight,
                             const py::object& scale, const std::string& scale_kind, int64_t n,
                             int64_t k, const py::object& input) {
-    const FormatInfo& info = format_by_name(format);
+    const FormatInfo& info = require_product(format);
     const py::array w = require_weight(info, weight, n, k);
     LinearArgs args{};
     args.scale_kind = scale_kind_by_name(scale_kind);
@@ -162,6 +170,26 @@ class Kernels {
       table_.linear[static_cast<int>(info.format)](args, begin, end);
     });
     return result;
+  }
+
+  py::tuple expand_trits5(const py::object& packed, int64_t n, int64_t k) {
+    const FormatInfo& info = format_info(Format::kTrits5);
+    const py::array codes = require_weight(info, packed, n, k);
+    const std::vector<int64_t> shape = packed_shape(format_info(Format::kTernary2), n, k);
+    auto result = new_array<std::uint8_t>({shape[0], shape[1], shape[2]});
+    const auto* from = static_cast<const std::uint8_t*>(codes.data());
+    std::uint8_t* out = result.mutable_data();
+    std::atomic<bool> is_valid{true};
+    {
+      py::gil_scoped_release unlocked;
+      const int64_t bytes = info.row_bytes(padded_cols(info, k));
+      pool_.parallel_for(shape[0], 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i)
+          if (!table_.expand_trits5(from + i * bytes, shape[1], out + i * shape[1] * shape[2]))
+            is_valid = false;
+      });
+    }
+    return py::make_tuple(result, is_valid.load());
   }
 
   py::array_t<float> rms_norm(const py::object& input, const py::object& weight, float eps) {
@@ -265,6 +293,13 @@ class Kernels {
     });
   }
 
+  const FormatInfo& require_product(const std::string& format) const {
+    const FormatInfo& info = format_by_name(format);
+    check_arg(table_.linear[static_cast<int>(info.format)] != nullptr, "linear",
+              "expected a format that ", table_.name, " multiplies, got '", format, "'");
+    return info;
+  }
+
   template <class Fn>
   void split_panels(const FormatInfo& info, int64_t n, const Fn& fn) {
     pool_.parallel_for(ceil_div(n, info.panel_rows), 1,
@@ -292,11 +327,13 @@ void bind_kernels(py::module_& m) {
   py::class_<Kernels>(m, "Kernels")
       .def(py::init<const std::string&, int>(), py::arg("isa") = "", py::arg("threads") = 1)
       .def_property_readonly("isa", &Kernels::isa)
+      .def_property_readonly("products", &Kernels::products)
       .def("quantize_act", &Kernels::quantize_act, py::arg("x"))
       .def("dot", &Kernels::dot, py::arg("format"), py::arg("weight"), py::arg("n"), py::arg("k"),
            py::arg("q"))
       .def("linear", &Kernels::linear, py::arg("format"), py::arg("weight"), py::arg("scale"),
            py::arg("scale_kind"), py::arg("n"), py::arg("k"), py::arg("x"))
+      .def("expand_trits5", &Kernels::expand_trits5, py::arg("packed"), py::arg("n"), py::arg("k"))
       .def("rms_norm", &Kernels::rms_norm, py::arg("x"), py::arg("weight"), py::arg("eps"))
       .def("rope", &Kernels::rope, py::arg("x"), py::arg("cos"), py::arg("sin"))
       .def("gated_activation", &Kernels::gated_activation, py::arg("act"), py::arg("gate"),

@@ -8,6 +8,7 @@
 #include "packing/formats.h"
 #include "packing/int8.h"
 #include "packing/ternary2.h"
+#include "packing/trits5.h"
 
 namespace bitnet {
 namespace {
@@ -18,8 +19,7 @@ std::vector<int64_t> packed_shape(const std::string& format, int64_t n, int64_t 
   const FormatInfo& info = format_by_name(format);
   check_arg(n >= 1 && k >= 1, "packed_shape", "expected n and k of at least 1, got ", n, " and ",
             k);
-  if (!info.packed) return {n, k};
-  return {padded_rows(info, n) / info.panel_rows, padded_cols(info, k) / 4, 32};
+  return packed_shape(info, n, k);
 }
 
 std::vector<int64_t> scale_shape(const std::string& format, const std::string& kind_name, int64_t n,
@@ -42,8 +42,8 @@ std::vector<int64_t> scale_shape(const std::string& format, const std::string& k
 py::list formats() {
   const py::object type =
       py::module_::import("collections")
-          .attr("namedtuple")(
-              "FormatInfo", "name panel_rows k_multiple bits packed int8_activations scale_kinds");
+          .attr("namedtuple")("FormatInfo",
+                              "name panel_rows k_multiple packed int8_activations scale_kinds");
   py::list result;
   for (int i = 0; i < kNumFormats; ++i) {
     const FormatInfo& info = format_info(static_cast<Format>(i));
@@ -51,7 +51,7 @@ py::list formats() {
     if (info.scale_tensor) kinds.append("tensor");
     if (info.scale_row) kinds.append("row");
     if (info.scale_group) kinds.append("group");
-    result.append(type(info.name, info.panel_rows, info.k_multiple, info.bits, info.packed,
+    result.append(type(info.name, info.panel_rows, info.k_multiple, info.packed,
                        info.int8_activations, py::tuple(kinds)));
   }
   return result;
@@ -108,7 +108,7 @@ py::tuple absmean_quantize_groups(const py::object& weight, bool round_f16) {
   return py::make_tuple(codes, scale);
 }
 
-// pack_ternary2 and pack_int8 differ only in the format and its pack function.
+// pack_ternary2, pack_trits5 and pack_int8 differ only in the format and its pack function.
 template <void (*pack)(const std::int8_t*, int64_t, int64_t, std::uint8_t*)>
 py::array_t<std::uint8_t> pack_codes(const char* op, Format format, const py::object& codes) {
   const auto in = require_array<std::int8_t>(codes, op, "codes", 2);
@@ -188,6 +188,18 @@ void bind_packing(py::module_& m) {
       "unpack_ternary2",
       [](const py::object& packed, int64_t n, int64_t k) {
         return unpack_codes<ternary2::unpack>("unpack_ternary2", Format::kTernary2, packed, n, k);
+      },
+      py::arg("packed"), py::arg("n"), py::arg("k"));
+  m.def(
+      "pack_trits5",
+      [](const py::object& t) {
+        return pack_codes<trits5::pack>("pack_trits5", Format::kTrits5, t);
+      },
+      py::arg("t"));
+  m.def(
+      "unpack_trits5",
+      [](const py::object& packed, int64_t n, int64_t k) {
+        return unpack_codes<trits5::unpack>("unpack_trits5", Format::kTrits5, packed, n, k);
       },
       py::arg("packed"), py::arg("n"), py::arg("k"));
   m.def("quantize_int8_rows", &quantize_int8_rows, py::arg("w"));

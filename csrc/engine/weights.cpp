@@ -9,6 +9,7 @@
 #include "engine/tensor_specs.h"
 #include "packing/int8.h"
 #include "packing/ternary2.h"
+#include "packing/trits5.h"
 
 namespace bitnet {
 namespace {
@@ -48,15 +49,21 @@ void validate_scales(const TensorSpec& spec, const TensorView& view) {
   }
 }
 
+void check_ternary(const TensorSpec& spec, const TensorView& view, const ternary2::Fault& fault) {
+  const char* rule = fault.is_padding                   ? "expected code 1 in padding"
+                     : view.format == Format::kTernary2 ? "expected codes 0, 1, 2, got 3"
+                                                        : "expected codes 0, 1, 2, got no code";
+  check_arg(fault.byte < 0, kOp, "tensor '", spec.name, "': ", rule, " at byte ", fault.byte);
+}
+
 void validate_codes(const TensorSpec& spec, const TensorView& view, ThreadPool& pool) {
   const FormatInfo& info = format_info(view.format);
   const std::int64_t panels = padded_rows(info, spec.n) / info.panel_rows;
   pool.parallel_for(panels, 1, [&](std::int64_t begin, std::int64_t end, int) {
     if (view.format == Format::kTernary2) {
-      const ternary2::Fault fault = ternary2::find_fault(view.data, spec.n, spec.k, begin, end);
-      check_arg(fault.byte < 0, kOp, "tensor '", spec.name, "': ",
-                fault.is_padding ? "expected code 1 in padding" : "expected codes 0, 1, 2, got 3",
-                " at byte ", fault.byte);
+      check_ternary(spec, view, ternary2::find_fault(view.data, spec.n, spec.k, begin, end));
+    } else if (view.format == Format::kTrits5) {
+      check_ternary(spec, view, trits5::find_fault(view.data, spec.n, spec.k, begin, end));
     } else {
       const std::int64_t fault = int8::find_fault(view.data, spec.n, spec.k, begin, end);
       check_arg(fault < 0, kOp, "tensor '", spec.name,
@@ -84,10 +91,35 @@ void validate_dense(const TensorSpec& spec, const TensorView& view, ThreadPool& 
     check_all(reinterpret_cast<const std::uint16_t*>(view.data), std::uint16_t{0x7f80});
 }
 
+bool is_expanded(const TensorView& view, const KernelTable& kernels) {
+  return view.format == Format::kTrits5 && !kernels.linear[static_cast<int>(view.format)];
+}
+
+// trits5 as ternary2; out: code_bytes(ternary2). Every code is looked at as it passes.
+void expand_codes(const TensorSpec& spec, const TensorView& view, bool validate,
+                  const KernelTable& kernels, ThreadPool& pool, std::uint8_t* out) {
+  const FormatInfo& from = format_info(Format::kTrits5);
+  const FormatInfo& to = format_info(Format::kTernary2);
+  const std::int64_t k_pad = padded_cols(to, spec.k), tiles = k_pad / ternary2::kTileCols;
+  pool.parallel_for(
+      padded_rows(to, spec.n) / to.panel_rows, 1, [&](std::int64_t begin, std::int64_t end, int) {
+        bool is_valid = true;
+        for (std::int64_t panel = begin; panel < end; ++panel)
+          is_valid &= kernels.expand_trits5(view.data + panel * from.row_bytes(k_pad), tiles,
+                                            out + panel * to.row_bytes(k_pad));
+        if (!validate) return;
+        check_ternary(spec, view,
+                      is_valid ? trits5::find_padding_fault(view.data, spec.n, spec.k, begin, end)
+                               : trits5::find_fault(view.data, spec.n, spec.k, begin, end));
+      });
+}
+
 }  // namespace
 
-Weights build_weights(const ModelConfig& config, const std::map<std::string, TensorView>& tensors,
-                      bool validate, ThreadPool& pool) {
+Weights build_weights(const ModelConfig& config, const std::map<std::string, TensorView>& stored,
+                      bool validate, const KernelTable& kernels, ThreadPool& pool,
+                      const std::function<void(const std::string& name)>& on_expanded) {
+  std::map<std::string, TensorView> tensors = stored;
   std::map<std::string, TensorSpec> specs;
   for (const TensorSpec& spec : tensor_specs(config)) {
     check_arg(tensors.count(spec.name) == 1, kOp, "missing tensor '", spec.name, "'");
@@ -104,8 +136,27 @@ Weights build_weights(const ModelConfig& config, const std::map<std::string, Ten
         continue;
       }
       validate_scales(spec, view);
-      validate_codes(spec, view, pool);
+      if (!is_expanded(view, kernels)) validate_codes(spec, view, pool);
     }
+  }
+
+  Weights weights;
+  std::int64_t expanded_bytes = 0;
+  const FormatInfo& ternary = format_info(Format::kTernary2);
+  for (const auto& [name, view] : tensors)
+    if (is_expanded(view, kernels))
+      expanded_bytes += code_bytes(ternary, specs.at(name).n, specs.at(name).k);
+  weights.expanded = PageBuffer(expanded_bytes);
+  std::uint8_t* next = weights.expanded.data();
+  for (auto& [name, view] : tensors) {
+    if (!is_expanded(view, kernels)) continue;
+    const TensorSpec& spec = specs.at(name);
+    expand_codes(spec, view, validate, kernels, pool, next);
+    view.format = Format::kTernary2;
+    view.data = next;
+    view.data_bytes = code_bytes(ternary, spec.n, spec.k);
+    next += view.data_bytes;
+    on_expanded(name);
   }
 
   const auto vector = [&](const std::string& name) -> const float* {
@@ -122,7 +173,6 @@ Weights build_weights(const ModelConfig& config, const std::map<std::string, Ten
     return result;
   };
 
-  Weights weights;
   weights.embed_tokens = linear("model.embed_tokens");
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
@@ -179,6 +229,11 @@ void dequantize_row(const Linear& w, std::int64_t row, float* out) {
             w.weight[ternary2::byte_of(row, col, k_pad)] >> ternary2::shift_of(row) & 3;
         out[col] = scale_at(col) * static_cast<float>(code - 1);
       }
+      return;
+    case Format::kTrits5:
+      for (std::int64_t col = 0; col < w.k; ++col)
+        out[col] =
+            scale_at(col) * static_cast<float>(trits5::code_at(w.weight, row, col, k_pad) - 1);
       return;
   }
 }

@@ -1,14 +1,18 @@
-// Owns: from named arrays to the views that the decoder walks. Nothing is copied: whoever built the
-// arrays keeps them alive.
+// Owns: from named arrays to the views that the decoder walks. Nothing is copied, whoever built the
+// arrays keeps them alive; except that codes of a format that the kernels do not multiply (trits5
+// without AVX-512 VBMI) are expanded to ternary2 once.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "base/page_buffer.h"
 #include "base/thread_pool.h"
 #include "engine/model_config.h"
+#include "kernels/kernel_table.h"
 #include "packing/formats.h"
 
 namespace bitnet {
@@ -46,15 +50,17 @@ struct LayerWeights {
 struct Weights {
   Linear embed_tokens;  // [vocab_size, hidden_size]
   std::vector<LayerWeights> layers;
-  const float* norm;  // [hidden_size]
-  Linear lm_head;     // [vocab_size, hidden_size]; embed_tokens when tied
+  const float* norm;    // [hidden_size]
+  Linear lm_head;       // [vocab_size, hidden_size]; embed_tokens when tied
+  PageBuffer expanded;  // what some of the Linears above view
 };
 
 // Checks the map against tensor_specs(config): nothing missing, nothing extra, sizes and formats
 // right. validate: also one pass over all codes, padding and scales, on every thread. ValueError
-// names the tensor and the rule.
+// names the tensor and the rule. on_expanded(name): the tensor's own codes will not be read again.
 Weights build_weights(const ModelConfig& config, const std::map<std::string, TensorView>& tensors,
-                      bool validate, ThreadPool& pool);
+                      bool validate, const KernelTable& kernels, ThreadPool& pool,
+                      const std::function<void(const std::string& name)>& on_expanded);
 
 // One row of a stored weight as float32 [k].
 void dequantize_row(const Linear& weight, std::int64_t row, float* out);

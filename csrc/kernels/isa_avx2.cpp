@@ -9,6 +9,7 @@
 #include "kernels/packed_inl.h"
 #include "kernels/store_kv_inl.h"
 #include "kernels/tiles_avx2_inl.h"
+#include "packing/trits5.h"
 
 namespace bitnet {
 namespace {
@@ -44,6 +45,61 @@ struct Int8 : Int8Tile {
   }
 };
 
+// The rest of a byte modulo `base`, below three times that: what is below zero is large.
+__m256i mod3(__m256i bytes, int base) {
+  const __m256i once = _mm256_sub_epi8(bytes, _mm256_set1_epi8(static_cast<char>(base)));
+  const __m256i twice = _mm256_sub_epi8(bytes, _mm256_set1_epi8(static_cast<char>(2 * base)));
+  return _mm256_min_epu8(bytes, _mm256_min_epu8(once, twice));
+}
+
+// Four codes from t = c0 + 3*c1 + 9*c2 + 27*c3: c3 by subtraction, the others by their 27 values.
+__m256i ternary_fields(__m256i t) {
+  const __m256i low = mod3(t, 27);
+  // By the low nibble of 27 * c3: 0, 11 or 6.
+  const __m256i c3 = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 0, 0, 0, 0, 0, -128, 0, 0, 0, 0, 64, 0, 0, 0, 0));
+  const __m256i below16 = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 16, 17, 18, 20, 21, 22, 24));
+  const __m256i from16 = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(25, 26, 32, 33, 34, 36, 37, 38, 40, 41, 42, 0, 0, 0, 0, 0));
+  // vpshufb gives 0 where bit 7 of an index is set: from 16 on, and below.
+  const __m256i fields =
+      _mm256_or_si256(_mm256_shuffle_epi8(below16, _mm256_add_epi8(low, _mm256_set1_epi8(112))),
+                      _mm256_shuffle_epi8(from16, _mm256_sub_epi8(low, _mm256_set1_epi8(16))));
+  return _mm256_or_si256(fields, _mm256_shuffle_epi8(c3, _mm256_sub_epi8(t, low)));
+}
+
+bool expand_trits5(const std::uint8_t* stored, std::int64_t tiles, std::uint8_t* out) {
+  __m256i most = _mm256_setzero_si256(), code3 = most;
+  for (; tiles >= trits5::kQuintetTiles; tiles -= trits5::kQuintetTiles) {
+    __m256i last = _mm256_setzero_si256();
+    repeat<4>([&](auto f) {
+      const __m256i bytes = OneTile::load(stored + f * kTileBytes);
+      const __m256i t = mod3(bytes, trits5::kBase);
+      most = _mm256_max_epu8(most, t);
+      OneTile::store_vec(out + f * kTileBytes, ternary_fields(t));
+      // 84 * d is d in each of the fields 1, 2 and 3.
+      const __m256i d = _mm256_sub_epi8(bytes, t);
+      const __m256i in_place = f == 0 ? _mm256_srli_epi16(d, 2) : d;
+      const __m256i field = _mm256_set1_epi8(static_cast<char>(3 << 2 * f));
+      last = _mm256_or_si256(last, _mm256_and_si256(in_place, field));
+    });
+    OneTile::store_vec(out + 4 * kTileBytes, last);
+    stored += trits5::kQuintetBytes;
+    out += trits5::kQuintetTiles * kTileBytes;
+  }
+  for (; tiles > 0; --tiles, stored += kTileBytes, out += kTileBytes) {
+    const __m256i codes = OneTile::load(stored);
+    code3 = _mm256_or_si256(code3, _mm256_and_si256(codes, _mm256_srli_epi16(codes, 1)));
+    OneTile::store_vec(out, codes);
+  }
+  const __m256i is_most =
+      _mm256_cmpeq_epi8(_mm256_max_epu8(most, _mm256_set1_epi8(trits5::kTrits4 - 1)),
+                        _mm256_set1_epi8(trits5::kTrits4 - 1));
+  return _mm256_movemask_epi8(is_most) == -1 &&
+         _mm256_testz_si256(code3, _mm256_set1_epi8(0x55)) != 0;
+}
+
 #if defined(__GNUC__)
 // Twelve sums, two vectors of codes and two temporaries are all sixteen registers. gcc 12 loads the
 // broadcasts of several tokens first and spills; one statement per token leaves it no choice.
@@ -70,8 +126,8 @@ const KernelTable kAvx2Table = {
     "avx2",
     {dense_linear<Avx2, float>, dense_linear<Avx2, F16>, dense_linear<Avx2, BF16>,
      packed_linear<Int8>, packed_linear<Ternary2>},
-    packed_dot<Ternary2>,
-    packed_dot<Int8>,
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+    expand_trits5,
     quantize_act<Avx2>,
     rms_norm<Avx2>,
     rope<Avx2>,

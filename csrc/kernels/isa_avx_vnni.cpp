@@ -47,8 +47,8 @@ extern const KernelTable kAvxVnniTable;
 const KernelTable kAvxVnniTable = {
     "avx_vnni",
     {nullptr, nullptr, nullptr, packed_linear<Int8>, packed_linear<Ternary2>},
-    packed_dot<Ternary2>,
-    packed_dot<Int8>,
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+    nullptr,
     nullptr,
     nullptr,
     nullptr,

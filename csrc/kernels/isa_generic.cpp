@@ -11,6 +11,7 @@
 #include "kernels/logits_inl.h"
 #include "kernels/packed_inl.h"
 #include "kernels/store_kv_inl.h"
+#include "packing/trits5.h"
 
 namespace bitnet {
 namespace {
@@ -143,6 +144,7 @@ struct Generic {
 // activation `column`.
 struct OneTile {
   using S = Generic;
+  using Store = PlainPanels;
   struct Bytes {
     std::uint8_t byte[32];
   };
@@ -238,8 +240,8 @@ const KernelTable kGenericTable = {
     "generic",
     {dense_linear<Generic, float>, dense_linear<Generic, F16>, dense_linear<Generic, BF16>,
      packed_linear<Int8>, packed_linear<Ternary2>},
-    packed_dot<Ternary2>,
-    packed_dot<Int8>,
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+    trits5::expand,
     quantize_act<Generic>,
     rms_norm<Generic>,
     rope<Generic>,

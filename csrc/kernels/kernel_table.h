@@ -31,8 +31,9 @@ struct Int8Acts {
 
 // out[t, r] = sum_k x[t, k] * w[r, k] for the rows r of some panels. Rows >= n are never written.
 // Formats with int8 activations read `acts`, dense formats read `x`.
-//   ternary2, int8: float(int32 sum) * (acts.scale[t] * weight_scale[r])
-//   ternary2 with group scales: acts.scale[t] * sum over groups in order of float(int32 sum of the
+//   ternary2, trits5, int8: float(int32 sum) * (acts.scale[t] * weight_scale[r])
+//   ternary2, trits5 with group scales: acts.scale[t] * sum over groups in order of float(int32 sum
+//   of the
 //     group) * scale[group, r], products and sums rounded separately (no fused multiply-add)
 //   dense: fixed lanes along K, then a fixed horizontal order
 struct LinearArgs {
@@ -81,12 +82,17 @@ inline std::int64_t partial_floats(std::int64_t head_dim) {
 // Logits are looked through in blocks: most of a vocabulary is never looked at twice.
 inline constexpr std::int64_t kLogitBlock = 64;
 
+// Tiles of one trits5 panel as ternary2, see trits5::expand. Returns whether every code is valid.
+using ExpandTritsFn = bool (*)(const std::uint8_t* stored, std::int64_t tiles, std::uint8_t* out);
+
 struct KernelTable {
   const char* name;
 
-  LinearFn linear[kNumFormats];  // by Format
-  DotFn ternary_dot;
-  DotFn int8_dot;
+  // By Format. Empty for trits5 where its product would be slower than that of ternary2 codes in
+  // memory: the engine then expands the weight once, with expand_trits5.
+  LinearFn linear[kNumFormats];
+  DotFn dot[kNumFormats];  // of the packed formats
+  ExpandTritsFn expand_trits5;
 
   // One token: m = max(max|x|, 1e-5); r = 127/m; q = clip(rint_half_even(x * r), -128, 127);
   // *scale = m/127; zeros from k to k_pad (k rounded up to 8); group_sum[ceil(k/128)]. A value that

@@ -5,6 +5,7 @@
 // A panel is a stream of tiles along K. A tile holds kVecs vectors of 8 rows x 4 columns: ternary2
 // has four (its 2-bit fields), int8 one. Per ISA and format, `W` says how to multiply them:
 //   S                          the ISA's primitives for 8 lanes (lanes_inl.h)
+//   Store                      how the tiles of a panel lie in memory: PlainPanels, or trits5_inl.h
 //   Tiles, Vec, Acts, Sum      register types
 //   kVecs                      vectors of 8 rows in a tile
 //   kTiles                     tiles that one step takes (a wide register holds two)
@@ -29,7 +30,8 @@ namespace {
 
 constexpr std::int64_t kTileBytes = 32, kTileColumns = 4, kVecRows = 8;
 constexpr std::int64_t kGroupTiles = kGroupSize / kTileColumns;
-// A GEMM block: 32 rows x 256 columns decoded (8 KiB of L1) and their sums for 96 tokens (12 KiB).
+// A GEMM block: 32 rows x 256 columns decoded (8 KiB of L1; fewer columns if Store says so) and
+// their sums for 96 tokens (12 KiB).
 constexpr std::int64_t kBlockVecs = 4, kBlockTiles = 64, kBlockTokens = 96;
 constexpr std::int64_t kBlockRows = kBlockVecs * kVecRows;
 constexpr std::int64_t kAhead = 4096;  // bytes of weights to prefetch ahead
@@ -37,6 +39,25 @@ constexpr std::int64_t kAhead = 4096;  // bytes of weights to prefetch ahead
 // Rows from `row` in `vecs` vectors of 8, `tokens` tokens from `token`.
 struct Block {
   std::int64_t row, vecs, token, tokens;
+};
+
+// Panels whose tiles are stored as the nests read them.
+struct PlainPanels {
+  struct Scratch {};
+  static constexpr bool kOwnGemv = false;                  // W::gemv_sums reads it without `tiles`
+  static constexpr std::int64_t kPartTiles = kBlockTiles;  // of a GEMM block
+  static constexpr std::int64_t kGemvPart = std::int64_t{1} << 40;  // tiles for one call of `tiles`
+  static std::int64_t panel_bytes(std::int64_t tiles) { return tiles * kTileBytes; }
+  // The tiles [first, first + count) of a panel of `tiles`.
+  template <class S>
+  static const std::uint8_t* tiles(const std::uint8_t* panel, std::int64_t /*tiles*/,
+                                   std::int64_t first, std::int64_t /*count*/, Scratch&) {
+    return panel + first * kTileBytes;
+  }
+  template <class S>
+  static void prefetch(const std::uint8_t* tile) {
+    S::prefetch(tile + kAhead);
+  }
 };
 
 // To 8 rows of one token, or to those that exist.
@@ -145,50 +166,69 @@ class GroupSums {
 
 // ---- GEMV: every tile is decoded in registers, for one or two tokens.
 
-template <class W, int kTokens, class Sink>
-BITNET_NEST void gemv_panel(const std::uint8_t* tiles, std::int64_t count, const std::int8_t* x,
-                            std::int64_t x_stride, const Block& block, Sink& sink) {
+// Adds the sums over `count` tiles to `total`. x: the activations of the first.
+template <class W, int kTokens>
+void gemv_sums(const std::uint8_t* tiles, std::int64_t count, const std::int8_t* x,
+               std::int64_t x_stride, typename W::S::I (&total)[kTokens][W::kVecs]) {
   using S = typename W::S;
-  TokenSums* out = sink.begin(block);
   const auto each_sum = [](auto fn) {
     repeat<kTokens>([&](auto t) { repeat<W::kVecs>([&](auto v) { fn(t, v); }); });
   };
   constexpr int kChains = W::kGemvChains / kTokens > 1 ? W::kGemvChains / kTokens : 1;
   constexpr std::int64_t kMaxTiles = W::kGemvSteps * W::kTiles;
+  for (std::int64_t tile = 0; tile < count;) {
+    const std::int64_t stop = smaller(tile + kMaxTiles, count);
+    typename W::Sum sum[kChains][kTokens][W::kVecs];
+    repeat<kChains>([&](auto c) { each_sum([&](auto t, auto v) { sum[c][t][v] = W::zero(); }); });
+    const auto add_tiles = [&](auto c, std::int64_t at) {
+      const auto codes = W::load(tiles + at * kTileBytes);
+      typename W::Acts acts[kTokens];
+      repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + at * kTileColumns); });
+      repeat<W::kVecs>([&](auto v) {
+        const auto vec = W::gemv_vec(codes, v);
+        repeat<kTokens>(
+            [&](auto t) { sum[c][t][v] = W::add_products(sum[c][t][v], vec, acts[t]); });
+      });
+    };
+    // As many steps at once as there are chains, but whole cache lines; then what is left of them.
+    constexpr int kSteps = kChains * W::kTiles < 2 ? 2 : kChains;
+    for (; tile + kSteps * W::kTiles <= stop; tile += kSteps * W::kTiles) {
+      for (std::int64_t line = 0; line < kSteps * W::kTiles; line += 2)
+        W::Store::template prefetch<S>(tiles + (tile + line) * kTileBytes);
+      repeat<kSteps>(
+          [&](auto step) { add_tiles(Index<step % kChains>{}, tile + step * W::kTiles); });
+    }
+    for (; tile < stop; tile += W::kTiles) add_tiles(Index<0>{}, tile);
+    repeat<kChains>([&](auto c) {
+      each_sum([&](auto t, auto v) {
+        total[t][v] = S::add(total[t][v], W::gemv_flush(sum[c][t][v], v));
+      });
+    });
+  }
+}
+
+template <class W, int kTokens, class Sink>
+BITNET_NEST void gemv_panel(const std::uint8_t* panel, std::int64_t count, const std::int8_t* x,
+                            std::int64_t x_stride, const Block& block, Sink& sink) {
+  using S = typename W::S;
+  using Store = typename W::Store;
+  [[maybe_unused]] typename Store::Scratch scratch;
+  TokenSums* out = sink.begin(block);
+  const auto each_sum = [](auto fn) {
+    repeat<kTokens>([&](auto t) { repeat<W::kVecs>([&](auto v) { fn(t, v); }); });
+  };
   const std::int64_t part = Sink::kGroups ? kGroupTiles : count;
   for (std::int64_t first = 0, group = 0; first < count; first += part, ++group) {
     const std::int64_t last = smaller(first + part, count);
     typename S::I total[kTokens][W::kVecs];
     each_sum([&](auto t, auto v) { total[t][v] = S::set_int(0); });
-    for (std::int64_t tile = first; tile < last;) {
-      const std::int64_t stop = smaller(tile + kMaxTiles, last);
-      typename W::Sum sum[kChains][kTokens][W::kVecs];
-      repeat<kChains>([&](auto c) { each_sum([&](auto t, auto v) { sum[c][t][v] = W::zero(); }); });
-      const auto add_tiles = [&](auto c, std::int64_t at) {
-        const auto codes = W::load(tiles + at * kTileBytes);
-        typename W::Acts acts[kTokens];
-        repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + at * kTileColumns); });
-        repeat<W::kVecs>([&](auto v) {
-          const auto vec = W::gemv_vec(codes, v);
-          repeat<kTokens>(
-              [&](auto t) { sum[c][t][v] = W::add_products(sum[c][t][v], vec, acts[t]); });
-        });
-      };
-      // As many steps at once as there are chains, but whole cache lines; then what is left of
-      // them.
-      constexpr int kSteps = kChains * W::kTiles < 2 ? 2 : kChains;
-      for (; tile + kSteps * W::kTiles <= stop; tile += kSteps * W::kTiles) {
-        for (std::int64_t line = 0; line < kSteps * W::kTiles; line += 2)
-          S::prefetch(tiles + (tile + line) * kTileBytes + kAhead);
-        repeat<kSteps>(
-            [&](auto step) { add_tiles(Index<step % kChains>{}, tile + step * W::kTiles); });
-      }
-      for (; tile < stop; tile += W::kTiles) add_tiles(Index<0>{}, tile);
-      repeat<kChains>([&](auto c) {
-        each_sum([&](auto t, auto v) {
-          total[t][v] = S::add(total[t][v], W::gemv_flush(sum[c][t][v], v));
-        });
-      });
+    for (std::int64_t tile = first, stop; tile < last; tile = stop) {
+      stop = smaller(tile + Store::kGemvPart, last);
+      if constexpr (Store::kOwnGemv)
+        W::template gemv_sums<kTokens>(panel, count, tile, stop, x, x_stride, total);
+      else
+        gemv_sums<W, kTokens>(Store::template tiles<S>(panel, count, tile, stop - tile, scratch),
+                              stop - tile, x + tile * kTileColumns, x_stride, total);
     }
     each_sum([&](auto t, auto v) { S::store(out[t] + v * kVecRows, total[t][v]); });
     sink.end_part(group);
@@ -244,16 +284,20 @@ std::int64_t multiply_tokens(const std::uint8_t* vecs, std::int64_t steps, const
   return kTokens;
 }
 
-// Decodes `steps` steps, from byte `offset` of each panel on, into
+// Decodes `steps` steps of each panel, from tile `tile` of `tiles` on, into
 // out[kBlockVecs / kTileVecs][step][kTileVecs]. Past panel `last`, that one stands in.
 template <class W>
-void decode(const std::uint8_t* weight, std::int64_t panel_bytes, std::int64_t panel,
-            std::int64_t last, std::int64_t offset, std::int64_t steps, std::uint8_t* out) {
+void decode(const std::uint8_t* weight, std::int64_t tiles, std::int64_t panel, std::int64_t last,
+            std::int64_t tile, std::int64_t steps, std::uint8_t* out) {
+  using Store = typename W::Store;
+  [[maybe_unused]] typename Store::Scratch scratch;
   for (std::int64_t first = 0; first < kBlockVecs; first += W::kVecs, ++panel) {
-    const std::uint8_t* tiles = weight + smaller(panel, last) * panel_bytes + offset;
-    for (std::int64_t s = 0; s < steps; ++s, tiles += W::kVecBytes) {
-      W::S::prefetch(tiles + kAhead);
-      const auto codes = W::load(tiles);
+    const std::uint8_t* from = Store::template tiles<typename W::S>(
+        weight + smaller(panel, last) * Store::panel_bytes(tiles), tiles, tile, steps * W::kTiles,
+        scratch);
+    for (std::int64_t s = 0; s < steps; ++s, from += W::kVecBytes) {
+      Store::template prefetch<typename W::S>(from);
+      const auto codes = W::load(from);
       repeat<W::kVecs>([&](auto i) {
         const std::int64_t v = first + i;
         const std::int64_t at = (v / W::kTileVecs * steps + s) * W::kTileVecs + v % W::kTileVecs;
@@ -267,14 +311,15 @@ template <class W, class Sink>
 void gemm_block(const std::uint8_t* weight, std::int64_t tiles, const Int8Acts& acts,
                 const Block& block, Sink& sink) {
   alignas(64) std::uint8_t decoded[kBlockVecs * kBlockTiles * kTileBytes];
-  constexpr std::int64_t kPart = Sink::kGroups ? kGroupTiles : kBlockTiles;
+  constexpr std::int64_t kPart = Sink::kGroups ? kGroupTiles : W::Store::kPartTiles;
   static_assert(kPart <= W::kMaxSteps * W::kTiles, "a block must fit the sums of a register tile");
+  static_assert(kPart <= kBlockTiles && kPart % W::kTiles == 0);
   const std::int64_t panel = block.row / (W::kVecs * kVecRows);
   const std::int64_t last = panel + block.vecs / W::kVecs - 1;
   TokenSums* out = sink.begin(block);
   for (std::int64_t first = 0, group = 0; first < tiles; first += kPart, ++group) {
     const std::int64_t steps = smaller(kPart, tiles - first) / W::kTiles;
-    decode<W>(weight, tiles * kTileBytes, panel, last, first * kTileBytes, steps, decoded);
+    decode<W>(weight, tiles, panel, last, first, steps, decoded);
     const std::int8_t* x = acts.q + block.token * acts.stride + first * kTileColumns;
     for (std::int64_t t = 0; t < block.tokens;)
       t +=
@@ -295,8 +340,8 @@ void multiply_panels(const std::uint8_t* weight, std::int64_t k, const Int8Acts&
   const std::int64_t tiles = (k + 7) / 8 * 8 / kTileColumns;
   const auto gemv = [&](auto count) {
     for (std::int64_t panel = panel_begin; panel < panel_end; ++panel)
-      gemv_panel<W, count>(weight + panel * tiles * kTileBytes, tiles, acts.q, acts.stride,
-                           {panel * kRows, W::kVecs, 0, count}, sink);
+      gemv_panel<W, count>(weight + panel * W::Store::panel_bytes(tiles), tiles, acts.q,
+                           acts.stride, {panel * kRows, W::kVecs, 0, count}, sink);
   };
   if (tokens == 1) return gemv(Index<1>{});
   if (tokens == 2) return gemv(Index<2>{});

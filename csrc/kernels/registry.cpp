@@ -7,6 +7,7 @@
 
 namespace bitnet {
 
+extern const KernelTable kAvx512VbmiTable;
 extern const KernelTable kAvx512VnniTable;
 extern const KernelTable kAvxVnniTable;
 extern const KernelTable kAvx2Table;
@@ -21,6 +22,9 @@ struct Entry {
 
 // Best first. An ISA is one entry here and one bitnet_add_isa line in CMakeLists.txt.
 constexpr Entry kEntries[] = {
+#if BITNET_HAVE_AVX512_VBMI
+    {&kAvx512VbmiTable, &CpuFeatures::avx512_vbmi},
+#endif
 #if BITNET_HAVE_AVX512_VNNI
     {&kAvx512VnniTable, &CpuFeatures::avx512_vnni},
 #endif
@@ -42,9 +46,11 @@ void fill(Fn& slot, Fn from) {
 
 // An ISA need not bring every kernel: what it leaves empty comes from the next best table.
 KernelTable filled(KernelTable table, const KernelTable& next) {
-  for (int i = 0; i < kNumFormats; ++i) fill(table.linear[i], next.linear[i]);
-  fill(table.ternary_dot, next.ternary_dot);
-  fill(table.int8_dot, next.int8_dot);
+  for (int i = 0; i < kNumFormats; ++i) {
+    fill(table.linear[i], next.linear[i]);
+    fill(table.dot[i], next.dot[i]);
+  }
+  fill(table.expand_trits5, next.expand_trits5);
   fill(table.quantize_act, next.quantize_act);
   fill(table.rms_norm, next.rms_norm);
   fill(table.rope, next.rope);

@@ -4,12 +4,14 @@
 #include <immintrin.h>
 
 #include "kernels/lanes_avx2_inl.h"
+#include "kernels/packed_inl.h"
 
 namespace bitnet {
 namespace {
 
 struct OneTile {
   using S = Avx2;
+  using Store = PlainPanels;
   using Tiles = __m256i;
   using Vec = __m256i;
   using Sum = __m256i;

@@ -1,17 +1,25 @@
 #include "packing/formats.h"
 
 #include "base/check.h"
+#include "packing/int8.h"
+#include "packing/trits5.h"
 
 namespace bitnet {
 namespace {
 
-//   format            name        panel  k  bits packed int8act tensor row    group
+template <int kBytes>
+constexpr std::int64_t dense_row(std::int64_t k) {
+  return k * kBytes;
+}
+
+//   format  name  panel  k  bytes of a row, of a tile  packed int8act tensor row group
 constexpr FormatInfo kFormats[kNumFormats] = {
-    {Format::kF32, "f32", 8, 1, 32, false, false, false, false, false},
-    {Format::kF16, "f16", 8, 1, 16, false, false, false, false, false},
-    {Format::kBF16, "bf16", 8, 1, 16, false, false, false, false, false},
-    {Format::kInt8, "int8", 8, 8, 8, true, true, false, true, false},
-    {Format::kTernary2, "ternary2", 32, 8, 2, true, true, true, true, true},
+    {Format::kF32, "f32", 8, 1, dense_row<4>, 0, false, false, false, false, false},
+    {Format::kF16, "f16", 8, 1, dense_row<2>, 0, false, false, false, false, false},
+    {Format::kBF16, "bf16", 8, 1, dense_row<2>, 0, false, false, false, false, false},
+    {Format::kInt8, "int8", 8, 8, int8::panel_bytes, 32, true, true, false, true, false},
+    {Format::kTernary2, "ternary2", 32, 8, ternary2::panel_bytes, 32, true, true, true, true, true},
+    {Format::kTrits5, "trits5", 32, 8, trits5::panel_bytes, 32, true, true, true, true, true},
 };
 constexpr const char* kScaleNames[] = {"none", "tensor", "row", "group"};
 
@@ -60,8 +68,15 @@ std::int64_t padded_cols(const FormatInfo& info, std::int64_t k) {
   return round_up(k, info.k_multiple);
 }
 
+std::vector<std::int64_t> packed_shape(const FormatInfo& info, std::int64_t n, std::int64_t k) {
+  if (!info.packed) return {n, k};
+  const std::int64_t tiles = info.row_bytes(padded_cols(info, k)) / info.tile_bytes;
+  return {padded_rows(info, n) / info.panel_rows, tiles, info.tile_bytes};
+}
+
 std::int64_t code_bytes(const FormatInfo& info, std::int64_t n, std::int64_t k) {
-  return padded_rows(info, n) * padded_cols(info, k) * info.bits / 8;
+  const std::int64_t rows = info.packed ? padded_rows(info, n) / info.panel_rows : n;
+  return rows * info.row_bytes(padded_cols(info, k));
 }
 
 std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n, std::int64_t k) {

@@ -4,11 +4,12 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace bitnet {
 
-enum class Format : int { kF32, kF16, kBF16, kInt8, kTernary2 };
-inline constexpr int kNumFormats = 5;
+enum class Format : int { kF32, kF16, kBF16, kInt8, kTernary2, kTrits5 };
+inline constexpr int kNumFormats = 6;
 
 // How `scale` multiplies the codes of a [N, K] weight. Groups run along K.
 enum class ScaleKind : int { kNone, kTensor, kRow, kGroup };
@@ -19,9 +20,10 @@ struct FormatInfo {
   const char* name;         // as written in config.json
   std::int64_t panel_rows;  // rows that a kernel handles together; N is padded to it if packed
   std::int64_t k_multiple;  // K is padded to it (1: not padded)
-  std::int64_t bits;        // per code
-  bool packed;              // panels of tiles (true) or plain rows [N, K] (false)
-  bool int8_activations;    // the product takes int8 activations (true) or float32 (false)
+  std::int64_t (*row_bytes)(std::int64_t k_pad);  // of a stored panel; if not packed, of a row
+  std::int64_t tile_bytes;                        // the unit of a stored panel; 0: not packed
+  bool packed;            // panels of tiles (true) or plain rows [N, K] (false)
+  bool int8_activations;  // the product takes int8 activations (true) or float32 (false)
   bool scale_tensor, scale_row, scale_group;  // the kinds of scale it allows
 };
 
@@ -37,7 +39,9 @@ inline std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a
 // Rows and columns as stored.
 std::int64_t padded_rows(const FormatInfo& info, std::int64_t n);
 std::int64_t padded_cols(const FormatInfo& info, std::int64_t k);
-// Bytes of the codes of an [n, k] weight.
+// The codes of an [n, k] weight: [N_pad / panel_rows, tiles of a panel, tile_bytes], or [n, k].
+std::vector<std::int64_t> packed_shape(const FormatInfo& info, std::int64_t n, std::int64_t k);
+// Their bytes.
 std::int64_t code_bytes(const FormatInfo& info, std::int64_t n, std::int64_t k);
 // Elements of its scale array: 0, 1, N_pad, or ceil(K/128) * N_pad.
 std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n, std::int64_t k);

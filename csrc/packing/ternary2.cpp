@@ -13,26 +13,12 @@ inline bool has_code3(std::uint64_t eight_codes) {
   return (eight_codes & (eight_codes >> 1) & 0x5555555555555555ull) != 0;
 }
 
-std::int64_t first_code3(const std::uint8_t* bytes, std::int64_t count) {
-  std::int64_t i = 0;
-  for (; i + 64 <= count; i += 64) {
-    std::uint64_t words[8];
-    std::memcpy(words, bytes + i, 64);
-    std::uint64_t bad = 0;
-    for (const std::uint64_t word : words) bad |= word & (word >> 1);
-    if (bad & 0x5555555555555555ull) break;
-  }
-  for (; i < count; ++i)
-    if (has_code3(bytes[i])) return i;
-  return -1;
-}
-
-void check_row(const std::int8_t* t, std::int64_t k, std::int64_t row) {
+void check_row(const char* op, const std::int8_t* t, std::int64_t k, std::int64_t row) {
   bool is_bad = false;
   for (std::int64_t col = 0; col < k; ++col) is_bad |= static_cast<std::uint8_t>(t[col] + 1) > 2;
   if (!is_bad) return;
   for (std::int64_t col = 0; col < k; ++col)
-    check_arg(t[col] >= -1 && t[col] <= 1, "pack_ternary2", "expected values -1, 0, 1, got ",
+    check_arg(t[col] >= -1 && t[col] <= 1, op, "expected values -1, 0, 1, got ",
               static_cast<int>(t[col]), " at row ", row, ", column ", col);
 }
 
@@ -57,8 +43,26 @@ void pack_fields(const std::int8_t* row, std::int64_t k, std::int64_t cols, std:
 
 }  // namespace
 
+std::int64_t first_code3(const std::uint8_t* bytes, std::int64_t count) {
+  std::int64_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    std::uint64_t words[8];
+    std::memcpy(words, bytes + i, 64);
+    std::uint64_t bad = 0;
+    for (const std::uint64_t word : words) bad |= word & (word >> 1);
+    if (bad & 0x5555555555555555ull) break;
+  }
+  for (; i < count; ++i)
+    if (has_code3(bytes[i])) return i;
+  return -1;
+}
+
+void check_values(const char* op, const std::int8_t* t, std::int64_t n, std::int64_t k) {
+  for (std::int64_t row = 0; row < n; ++row) check_row(op, t + row * k, k, row);
+}
+
 void pack(const std::int8_t* t, std::int64_t n, std::int64_t k, std::uint8_t* packed) {
-  for (std::int64_t row = 0; row < n; ++row) check_row(t + row * k, k, row);
+  check_values("pack_ternary2", t, n, k);
   const FormatInfo& info = format_info(Format::kTernary2);
   const std::int64_t k_pad = padded_cols(info, k);
   std::memset(packed, kZeroByte, static_cast<std::size_t>(code_bytes(info, n, k)));

@@ -36,10 +36,15 @@ constexpr std::int64_t byte_of(std::int64_t n, std::int64_t k, std::int64_t k_pa
 }
 constexpr int shift_of(std::int64_t n) { return static_cast<int>(n % kTileRows / kFieldRows * 2); }
 
-// t: int8 [n, k], row stride k, values in {-1, 0, 1} (else ValueError naming row and column).
+// t: int8 [n, k], row stride k. ValueError naming op, row and column unless all are -1, 0 or 1.
+void check_values(const char* op, const std::int8_t* t, std::int64_t n, std::int64_t k);
+// t: as checked, by pack itself.
 // packed: code_bytes(ternary2, n, k) bytes.
 void pack(const std::int8_t* t, std::int64_t n, std::int64_t k, std::uint8_t* packed);
 void unpack(const std::uint8_t* packed, std::int64_t n, std::int64_t k, std::int8_t* t);
+
+// Offset of the first byte with a code 3; -1: none.
+std::int64_t first_code3(const std::uint8_t* bytes, std::int64_t count);
 
 // The first fault in panels [panel_begin, panel_end): a code 3, or padding that is not code 1.
 struct Fault {

@@ -1,8 +1,7 @@
 // Owns: the primitives that attention (attend_inl.h) needs, sixteen lanes wide, in AVX-512F and DQ.
 #pragma once
 
-#include <immintrin.h>
-
+#include "kernels/avx512_intrinsics.h"
 #include "kernels/lanes_inl.h"
 
 namespace bitnet {

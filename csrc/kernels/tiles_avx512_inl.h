@@ -1,13 +1,7 @@
 // Owns: what the 512-bit tables share of the packed formats (packed_inl.h): a step is two tiles.
 #pragma once
 
-#if defined(__GNUC__) && !defined(__clang__)
-// gcc 12's own intrinsics start from a register that is undefined on purpose (gcc bug 105593).
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-#include <immintrin.h>
-
+#include "kernels/avx512_intrinsics.h"
 #include "kernels/lanes_avx2_inl.h"
 #include "kernels/packed_inl.h"
 

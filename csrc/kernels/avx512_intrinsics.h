@@ -1,5 +1,5 @@
-// Owns: the intrinsics of the 512-bit tables, without gcc 12's warnings about its own headers. To be
-// included before any other that includes immintrin.h.
+// Owns: the intrinsics of the 512-bit tables, without gcc 12's warnings about its own headers. To
+// be included before any other that includes immintrin.h.
 #pragma once
 
 #if defined(__GNUC__) && !defined(__clang__)

@@ -178,23 +178,19 @@ struct Trits5 : Ternary2 {
   }
 };
 
+constexpr KernelTable make_table() {
+  constexpr int kFormat = static_cast<int>(Format::kTrits5);
+  KernelTable table{};
+  table.name = "avx512_vbmi";
+  table.linear[kFormat] = packed_linear<Trits5>;
+  table.dot[kFormat] = packed_dot<Trits5>;
+  table.expand_trits5 = expand_trits5;
+  return table;
+}
+
 }  // namespace
 
 extern const KernelTable kAvx512VbmiTable;
-const KernelTable kAvx512VbmiTable = {
-    "avx512_vbmi",
-    {nullptr, nullptr, nullptr, nullptr, nullptr, packed_linear<Trits5>},
-    {nullptr, nullptr, nullptr, nullptr, nullptr, packed_dot<Trits5>},
-    expand_trits5,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-};
+constexpr KernelTable kAvx512VbmiTable = make_table();
 
 }  // namespace bitnet

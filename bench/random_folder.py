@@ -26,19 +26,22 @@ SHARD_BYTES: Final = 5_000_000_000
 DTYPES: Final = {np.dtype(np.uint8): "U8", np.dtype(np.float32): "F32"}  # as safetensors has them
 
 
-def write_random_folder(folder: Path, config: Mapping[str, Any], seed: int = 0) -> None:
+def write_random_folder(
+    folder: Path, config: Mapping[str, Any], seed: int = 0, linear: str = "ternary2"
+) -> None:
     """Writes a model without tokenizer; one tensor at a time is in memory.
 
     Args:
         folder: an existing, empty folder.
         config: the decoder's config.
         seed: equal seeds give equal weights.
+        linear: "ternary2" or "trits5".
     """
     specs = _core.tensor_specs(config)
     groups = [
         [
             Entry(name, DTYPES[array.dtype], array.shape)
-            for name, array in _named_arrays(spec.name, undrawn_tensor(spec)).items()
+            for name, array in _named_arrays(spec.name, undrawn_tensor(spec, linear)).items()
         ]
         for spec in specs
     ]
@@ -46,7 +49,7 @@ def write_random_folder(folder: Path, config: Mapping[str, Any], seed: int = 0) 
     rng = np.random.default_rng(seed)
     with SafetensorsWriter(folder, groups, SHARD_BYTES) as writer:
         for spec in specs:
-            tensor = undrawn_tensor(spec)
+            tensor = undrawn_tensor(spec, linear)
             draw_codes(spec, tensor, rng)
             for name, array in _named_arrays(spec.name, tensor).items():
                 writer.append(name, array)

@@ -1,4 +1,4 @@
-"""Models of a named shape with random weights: ternary2 linears, an int8 embedding and head.
+"""Models of a named shape with random weights: ternary linears, an int8 embedding and head.
 
 Owns: random codes, made in packed form: packing a billion int8 weights would take minutes. Does not
 own: the layouts; where a shape has padding, the packer is used.
@@ -17,8 +17,11 @@ from bitnet_py import _core
 __all__ = ["draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
 
 # Format, scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with equal
-# odds, and uniform in [-127, 127].
-LINEAR: Final = ("ternary2", "tensor", 2**0.5)
+# odds in ternary2 and -1, 0, 1 in trits5, and uniform in [-127, 127].
+LINEARS: Final = {
+    "ternary2": ("ternary2", "tensor", 2**0.5),
+    "trits5": ("trits5", "tensor", 1.5**0.5),
+}
 HEAD: Final = ("int8", "row", 3**0.5 / 127)
 BLOCK_WORDS: Final = 1 << 15  # random bytes are mended while they are in the cache
 LOW_BITS: Final = np.uint64(0x5555555555555555)  # the low bit of each 2-bit code
@@ -27,17 +30,20 @@ SEVEN_BITS: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
 ONE: Final = np.uint64(1)
 
 
-def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, _core.PackedTensor]:
+def random_tensors(
+    config: Mapping[str, Any], seed: int = 0, linear: str = "ternary2"
+) -> dict[str, _core.PackedTensor]:
     """All tensors of a decoder, as `_core.Model` takes them.
 
     Args:
         config: the decoder's config.
         seed: equal seeds give equal weights.
+        linear: "ternary2" or "trits5".
     """
     rng = np.random.default_rng(seed)
     tensors = {}
     for spec in _core.tensor_specs(config):
-        tensors[spec.name] = undrawn_tensor(spec)
+        tensors[spec.name] = undrawn_tensor(spec, linear)
         draw_codes(spec, tensors[spec.name], rng)
     return tensors
 
@@ -50,7 +56,7 @@ def stored_bytes(tensors: Mapping[str, _core.PackedTensor]) -> int:
     )
 
 
-def undrawn_tensor(spec: _core.TensorSpec) -> _core.PackedTensor:
+def undrawn_tensor(spec: _core.TensorSpec, linear: str = "ternary2") -> _core.PackedTensor:
     """A tensor whose packed codes are memory not touched yet; `draw_codes` fills it.
 
     Scales are such that a product of unit activations has variance 1, so no value overflows.
@@ -59,7 +65,7 @@ def undrawn_tensor(spec: _core.TensorSpec) -> _core.PackedTensor:
         values = np.full(spec.shape, 1 if spec.role == "norm" else 0, np.float32)
         return _core.PackedTensor("f32", values, None, "none")
     n, k = spec.shape
-    format_name, kind, unit = LINEAR if spec.role == "linear" else HEAD
+    format_name, kind, unit = LINEARS[linear] if spec.role == "linear" else HEAD
     scale = np.zeros(_core.scale_shape(format_name, kind, n, k), np.float32)
     scale[:n] = unit * k**-0.5  # padded rows keep 0
     data = np.empty(_core.packed_shape(format_name, n, k), np.uint8)
@@ -73,7 +79,10 @@ def draw_codes(
     if tensor.scale is None:
         return
     n, k = spec.shape
-    is_ternary = tensor.format == LINEAR[0]
+    if tensor.format == "trits5":
+        _draw_trits5(n, k, tensor, rng)
+        return
+    is_ternary = tensor.format == "ternary2"
     if tensor.data.size * (4 if is_ternary else 1) != n * k:  # padding has a code of its own
         low, pack = (-1, _core.pack_ternary2) if is_ternary else (-127, _core.pack_int8)
         tensor.data[...] = pack(rng.integers(low, -low, (n, k), np.int8, endpoint=True))
@@ -84,6 +93,19 @@ def draw_codes(
         block = words[begin : begin + BLOCK_WORDS]
         block[:] = rng.integers(0, 1 << 64, len(block), np.uint64)
         mend(block)
+
+
+def _draw_trits5(n: int, k: int, tensor: _core.PackedTensor, rng: np.random.Generator) -> None:
+    if n % 32 != 0 or k % 8 != 0:
+        tensor.data[...] = _core.pack_trits5(rng.integers(-1, 1, (n, k), np.int8, endpoint=True))
+        return
+    number = np.arange(243)  # in the order of the bytes: t below 81, d
+    bytes_ = (number % 81 + 84 * (number // 81)).astype(np.uint8)
+    quintets = k // 20 * 4
+    for panel in tensor.data:
+        panel[:quintets] = bytes_[rng.integers(0, 243, (quintets, 32), np.uint8)]
+        fields = rng.integers(0, 3, (4, *panel[quintets:].shape), np.uint8)
+        panel[quintets:] = fields[0] | fields[1] << 2 | fields[2] << 4 | fields[3] << 6
 
 
 def _mend_ternary2(words: NDArray[np.uint64]) -> None:

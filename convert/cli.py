@@ -12,6 +12,7 @@ from bitnet_py.cli_run import print_json, print_version, run
 from bitnet_py.progress import progress_for
 
 from .exporters import exporter_names
+from .formats.ternary import TERNARY_FORMATS
 from .methods import methods
 from .options import head_names
 from .pipeline import convert
@@ -44,6 +45,13 @@ def command(
             "(default: int8 for ternary methods)"
         ),
     ] = None,
+    ternary_store: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(TERNARY_FORMATS),
+            help="2 bits per ternary weight, or 1.6: smaller files, the same results",
+        ),
+    ] = TERNARY_FORMATS[0],
     output_format: Annotated[
         str, typer.Option("--format", help=f"of the output: {', '.join(exporter_names())}")
     ] = "bitnet_py",
@@ -78,6 +86,7 @@ def command(
             method=method,
             scale=scale,
             head=head,
+            ternary_store=ternary_store,
             format=output_format,
             verify=verify,
             revision=revision,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .formats import format_names
+from .formats.ternary import TERNARY_FORMATS
 from .methods import Method, method_by_name
 from .module_patterns import check_patterns
 
@@ -25,6 +26,7 @@ class ConvertOptions:
         scale: granularity of absmean scales, "tensor", "row" or "group"; None: the default of
             the method.
         head: format of the output head, one of `head_names()`; None: the method's default.
+        ternary_store: format of all ternary codes, one of TERNARY_FORMATS.
         modules_to_not_convert: modules that stay dense, as in Hugging Face's configs.
         shard_bytes: no file is larger, unless one tensor is.
     """
@@ -32,6 +34,7 @@ class ConvertOptions:
     method: str = "auto"
     scale: str | None = None
     head: str | None = None
+    ternary_store: str = TERNARY_FORMATS[0]
     modules_to_not_convert: tuple[str, ...] = ()
     shard_bytes: int = DEFAULT_SHARD_BYTES
 
@@ -45,6 +48,12 @@ class ConvertOptions:
         if self.head is not None and self.head not in head_names():
             message = (
                 f"[convert] expected head to be one of {', '.join(head_names())}, got {self.head!r}"
+            )
+            raise ValueError(message)
+        if self.ternary_store not in TERNARY_FORMATS:
+            message = (
+                f"[convert] expected ternary_store to be one of {', '.join(TERNARY_FORMATS)}, "
+                f"got {self.ternary_store!r}"
             )
             raise ValueError(message)
         if self.shard_bytes < 1:
@@ -65,4 +74,4 @@ class ConvertOptions:
 
 def head_names() -> list[str]:
     """What --head takes."""
-    return [*(name for name in format_names() if name != "ternary2"), TERNARY_HEAD]
+    return [*(name for name in format_names() if name not in TERNARY_FORMATS), TERNARY_HEAD]

@@ -19,6 +19,7 @@ from bitnet_py.progress import Progress, SilentProgress
 
 from .block_pool import BlockPool
 from .exporters import exporter_by_name
+from .formats.ternary import TERNARY_FORMATS
 from .options import DEFAULT_SHARD_BYTES, ConvertOptions
 from .output_folder import OutputFolder, check_apart, check_output
 from .plan import make_plan
@@ -38,6 +39,7 @@ def convert(
     method: str = "auto",
     scale: str | None = None,
     head: str | None = None,
+    ternary_store: str = TERNARY_FORMATS[0],
     format: str = "bitnet_py",
     verify: str | Path | None = None,
     revision: str | None = None,
@@ -62,6 +64,8 @@ def convert(
         head: format of the output head, and of a tied embedding: "int8" (the default of ternary
             methods), "f32", "f16", "bf16" or "ternary". An embedding of its own is int8 too, or
             as the source has it where the head is to be dense.
+        ternary_store: how ternary codes lie in the files, "ternary2" (2 bits per weight) or
+            "trits5" (1.6 bits; the same codes, so the same results).
         format: of the output; "bitnet_py" is the packed folder.
         verify: a UTF-8 text; it is run through the source (dense) and through the output.
         revision: branch, tag or commit of a Hugging Face id.
@@ -85,7 +89,9 @@ def convert(
         >>> report.bits_per_weight  # doctest: +SKIP
         2.41
     """
-    options = ConvertOptions(method, scale, head, tuple(modules_to_not_convert), shard_bytes)
+    options = ConvertOptions(
+        method, scale, head, ternary_store, tuple(modules_to_not_convert), shard_bytes
+    )
     exporter = exporter_by_name(format)
     if verify is not None and dry_run:
         message = "[convert] expected verify or dry_run, got both: a dry run has nothing to verify"

@@ -19,7 +19,7 @@ from bitnet_py import _core
 from .absmean_weight import AbsmeanWeight
 from .architectures import Architecture, describe
 from .formats import Encoder, encoder
-from .methods import StoredAs, exact_dense_format
+from .methods import TERNARY, StoredAs, exact_dense_format
 from .module_patterns import matches_module
 from .options import TERNARY_HEAD, ConvertOptions
 from .refusal import refuse
@@ -140,7 +140,8 @@ class _Chooser:
             stored = self._head(weight)
         else:
             stored = self._embedding(weight)
-        return PlannedMatrix(spec.name, spec.role, encoder(spec.name, stored.weight, stored.format))
+        format_id = self._options.ternary_store if stored.format == TERNARY else stored.format
+        return PlannedMatrix(spec.name, spec.role, encoder(spec.name, stored.weight, format_id))
 
     def _linear(self, weight: Weight, module: str) -> StoredAs:
         if self._source.keeps_dense(module):
@@ -156,7 +157,7 @@ class _Chooser:
             return self._table(weight)
         if head == TERNARY_HEAD:
             kind = self._options.scale_kind if self._method.scale_kinds else "tensor"
-            return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, kind), "ternary2")
+            return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, kind), TERNARY)
         return StoredAs(weight, head)
 
     def _embedding(self, weight: Weight) -> StoredAs:
@@ -169,7 +170,7 @@ class _Chooser:
         """The method's own choice for embedding and head."""
         ternary = as_ternary(weight) if self._method.scale_kinds else None
         if ternary is not None:
-            return StoredAs(ternary, "ternary2")
+            return StoredAs(ternary, TERNARY)
         return StoredAs(weight, self._method.head or exact_dense_format(weight))
 
     def _dense(self, weight: Weight) -> StoredAs:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .absmean_weight import AbsmeanWeight
+from .formats.ternary import TERNARY_FORMATS
 from .options import ConvertOptions
 from .plan import Plan, PlannedMatrix
 from .verdict import quality_warnings
@@ -25,7 +26,7 @@ class StoredMatrix:
     Attributes:
         name: of the tensor.
         role: "embedding", "linear" or "head".
-        format: id of the format, "ternary2".
+        format: id of the format, "ternary2" for instance.
         scale: "none", "tensor", "row" or "group".
         origin: "float", or where ternary codes come from: "packed", "masters", "ternary-valued"
             (these three without loss), "absmean".
@@ -150,10 +151,12 @@ def make_report(
         if isinstance(matrix.weight, AbsmeanWeight) and matrix.weight.origin == "absmean"
     ]
     error = None if seconds is None or not rounded else relative_weight_error(rounded)
-    n_ternary = sum(matrix.format == "ternary2" for matrix in matrices)
+    n_ternary = sum(matrix.format in TERNARY_FORMATS for matrix in matrices)
     notes = plan.notes
     if options.scale is not None and not rounded:
         notes += (f"scale {options.scale} had no effect: the source has scales of its own",)
+    if options.ternary_store != TERNARY_FORMATS[0] and n_ternary == 0:
+        notes += (f"ternary_store {options.ternary_store} had no effect: nothing is ternary",)
     return ConversionReport(
         source=source,
         out=out,
@@ -179,7 +182,7 @@ def make_report(
 
 def _stored_matrix(matrix: PlannedMatrix) -> StoredMatrix:
     weight = matrix.weight
-    is_ternary = matrix.encoder.format == "ternary2" and isinstance(weight, TernaryWeight)
+    is_ternary = matrix.encoder.format in TERNARY_FORMATS and isinstance(weight, TernaryWeight)
     return StoredMatrix(
         name=matrix.name,
         role=matrix.role,

@@ -62,6 +62,28 @@ def test_dry_run_writes_nothing(
         assert dry[field] == wet[field]
 
 
+def test_trits5_is_planned_as_it_is_written(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (source, "-o", tmp_path / "out", "--ternary-store", "trits5", "--head", "ternary")
+    assert run(*command, "--json", "--dry-run") == 0
+    dry = json.loads(capsys.readouterr().out)
+    assert run(*command, "--json") == 0
+    wet = json.loads(capsys.readouterr().out)
+    assert dry["n_bytes"] == wet["n_bytes"]
+    assert wet["head"] == "trits5"
+    data = tmp_path / "out" / "model.safetensors"
+    header_bytes = 8 + int.from_bytes(data.read_bytes()[:8], "little")
+    assert wet["n_bytes"] == data.stat().st_size - header_bytes
+    linears = [matrix for matrix in wet["matrices"] if matrix["role"] == "linear"]
+    assert {matrix["format"] for matrix in linears} == {"trits5"}
+    assert {matrix["origin"] for matrix in linears} == {"absmean"}
+    assert (
+        wet["linear_bits_per_weight"]
+        < 0.9 * convert(source, tmp_path / "two", head="ternary").linear_bits_per_weight
+    )
+
+
 def test_the_table_and_the_warning(
     tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,6 +110,7 @@ def test_progress_is_plain_lines_away_from_a_terminal(
         (["--scale", "block"], 2, "expected one of tensor, row, group, got scale 'block'"),
         (["--method", "f32", "--scale", "row"], 2, "expected no scale with method f32"),
         (["--head", "int4"], 2, "head to be one of bf16, f16, f32, int8, ternary, got 'int4'"),
+        (["--ternary-store", "i2_s"], 2, "ternary_store to be one of ternary2, trits5, got 'i2_s'"),
         (["--format", "gguf"], 2, "format to be one of bitnet_py, got 'gguf'"),
         (["--verify", "nowhere.txt"], 1, "nowhere.txt: no such text"),
         (["--verify", __file__, "--dry-run"], 2, "expected verify or dry_run, got both"),

@@ -22,6 +22,8 @@ from tiny_checkpoint import (
     write_checkpoint,
 )
 
+import bitnet_py
+from bitnet_py import _core
 from bitnet_py.checkpoint import read_checkpoint
 from bitnet_py.convert import convert
 
@@ -139,6 +141,38 @@ def test_config_keeps_the_source_fields(tmp_path: Path) -> None:
     assert block["conversion"]["source_model_type"] == "llama"
     assert block["conversion"]["source"] == "src"  # no path of the machine
     assert (tmp_path / "out" / "generation_config.json").read_text() == '{"bos_token_id": 1}'
+
+
+@pytest.mark.parametrize("scale", ["tensor", "row", "group"])
+def test_trits5_is_ternary2_in_fewer_bytes(tmp_path: Path, scale: str) -> None:
+    """The same codes, scales, logits bit for bit and tokens, on every kernel table."""
+    source = make_checkpoint(tmp_path / "src")
+    folders = {store: tmp_path / store for store in ("ternary2", "trits5")}
+    for store, folder in folders.items():
+        convert(source, folder, method="absmean", scale=scale, ternary_store=store)
+    before, after = (read_checkpoint(folder) for folder in folders.values())
+    for spec in _core.tensor_specs(before.decoder):
+        two, five = before.tensors[spec.name], after.tensors[spec.name]
+        assert np.array_equal(five.scale, two.scale), spec.name
+        if two.format == "ternary2":
+            assert five.format == "trits5"
+            codes = _core.unpack_ternary2(two.data, *spec.shape)
+            assert np.array_equal(_core.unpack_trits5(five.data, *spec.shape), codes), spec.name
+        else:
+            assert np.array_equal(five.data, two.data), spec.name
+    ids = list(range(3, 40))
+    for isa in _core.available_isas():
+        models = [bitnet_py.load(folder, isa=isa, threads=2) for folder in folders.values()]
+        logits = [model.logits(ids) for model in models]
+        assert np.array_equal(logits[1], logits[0]), isa
+        tokens = [model.generate_results(ids[:5], max_new_tokens=20) for model in models]
+        assert tokens[1][0].token_ids == tokens[0][0].token_ids, isa
+
+
+def test_a_store_for_nothing_ternary_is_noted(tmp_path: Path) -> None:
+    source = make_checkpoint(tmp_path / "src")
+    report = convert(source, tmp_path / "out", method="bf16", ternary_store="trits5")
+    assert report.notes == ("ternary_store trits5 had no effect: nothing is ternary",)
 
 
 def test_tied_head_that_is_stored_twice(tmp_path: Path) -> None:

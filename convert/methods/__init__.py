@@ -6,15 +6,18 @@ A file has `METHODS`, a tuple of Method. To add a method, add its file; nothing 
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..weights import Weight
 
-__all__ = ["Method", "StoredAs", "exact_dense_format", "method_by_name", "methods"]
+__all__ = ["TERNARY", "Method", "StoredAs", "exact_dense_format", "method_by_name", "methods"]
+
+
+TERNARY: Final = "ternary"  # ternary codes, in the format that the user chose for them
 
 
 class StoredAs(NamedTuple):
-    """A weight and the id of the format that it is stored in (formats/)."""
+    """A weight and the id of the format that it is stored in (formats/), or TERNARY."""
 
     weight: Weight
     format: str

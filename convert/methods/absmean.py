@@ -7,7 +7,7 @@ survive absmean; the report says so with numbers.
 from ..absmean_weight import AbsmeanWeight
 from ..ternary_valued import as_ternary
 from ..weights import Weight
-from . import Method, StoredAs
+from . import TERNARY, Method, StoredAs
 
 
 class Absmean(Method):
@@ -23,7 +23,7 @@ class Absmean(Method):
 
     def linear(self, weight: Weight, scale_kind: str) -> StoredAs:
         """See Method."""
-        return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, scale_kind), "ternary2")
+        return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, scale_kind), TERNARY)
 
 
 METHODS = (Absmean("absmean", "ternary by absmean; lossless where the source is ternary"),)

@@ -1,6 +1,9 @@
-"""`ternary2`: two bits per weight; the bit diagram is in csrc/packing/ternary2.h."""
+"""`ternary2` and `trits5`: the same codes in 2 and in 1.6 bits per weight.
 
-from typing import Any
+The diagrams are in csrc/packing/ternary2.h and trits5.h.
+"""
+
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -9,14 +12,19 @@ from bitnet_py import _core
 from ..weights import TernaryWeight, Weight
 from . import ScaledEncoder
 
+__all__ = ["TERNARY_FORMATS"]
 
-class Ternary2Encoder(ScaledEncoder):
+PACK: Final = {"ternary2": _core.pack_ternary2, "trits5": _core.pack_trits5}
+TERNARY_FORMATS: Final = tuple(PACK)  # the default first
+
+
+class TernaryEncoder(ScaledEncoder):
     """Packs the codes of a ternary weight."""
 
     def __init__(self, name: str, weight: Weight, format_id: str) -> None:
         """Raises TypeError for a weight without codes."""
         if not isinstance(weight, TernaryWeight):
-            message = f"{name}: ternary2 needs ternary codes"
+            message = f"{name}: {format_id} needs ternary codes"
             raise TypeError(message)
         super().__init__(
             name, weight, format_id, scale_kind=weight.scale_kind, scale_dtype=weight.scale_dtype
@@ -27,7 +35,7 @@ class Ternary2Encoder(ScaledEncoder):
         """See Encoder."""
         codes, scale = self._ternary.read_ternary(begin, end)
         self.put_scale(begin, scale)
-        return _core.pack_ternary2(codes)
+        return PACK[self.format](codes)
 
 
-ENCODERS = {"ternary2": Ternary2Encoder}
+ENCODERS = dict.fromkeys(PACK, TernaryEncoder)

@@ -21,6 +21,7 @@ BENCHES: Final[Mapping[str, tuple[str, str]]] = {
         "--shape 700M --shape 1.3B --shape 3B --shape 2B4T",
         "--shape tiny --phase decode --phase pp8 --rounds 1",
     ),
+    "ternary_stores": ("--shape 2B4T", "--isa generic --rounds 1"),
     "memory": ("", "--shape tiny --rounds 1"),
     "startup": ("", "--shape tiny --rounds 1"),
     "accuracy": ("", "--segments 1 --checkpoint stories260K"),

@@ -63,6 +63,12 @@ TABLES: Mapping[str, Table] = {
     "ternary-peers": Table(
         "peers", MODEL, only={"format": ("ternary2", "TQ2_0"), "threads": (2,)}, beside=True
     ),
+    "ternary-stores": Table(
+        "ternary_stores", ("engine", "threads", "format"), only={"shape": ("6912x2560",)}
+    ),
+    "ternary-store-models": Table(
+        "ternary_stores", ("engine", "threads", "format"), only={"shape": ("2B4T",)}
+    ),
     "memory": Table("memory", ("shape",), digits=4),
     "startup": Table("startup", ("name",), columns=None),
     "accuracy": Table("accuracy", ("shape", "format"), digits=5),

@@ -1,10 +1,12 @@
 """What trits5 costs and gains against ternary2: products, and expansion at load, per kernel table.
 
-    python -m bench.ternary_stores [--threads 1 --threads 2] [--json OUT]
+    python -m bench.ternary_stores [--threads 1 --threads 2] [--shape 2B4T] [--json OUT]
 
-One layer of the 2B4T shape; phases: `GEMV DRAM` walks copies that no cache holds, `GEMV L3` repeats
-one, `GEMM T` multiplies T tokens. Values are of ternary2's bytes (2 bits per weight) per second, so
-equal values are equal times. `expand` is of trits5's bytes, from memory into memory.
+Products of one layer of the 2B4T shape. Phases: `GEMV DRAM` walks copies that no cache holds,
+`GEMV L3` repeats one, `GEMM T` multiplies T tokens. Values are of ternary2's bytes (2 bits per
+weight) per second, so equal values are equal times. `expand` is of trits5's bytes, from memory into
+memory. With --shape also folders of random weights: seconds and peak memory of `load` in a fresh
+process, the file being in the page cache, and single tokens per second.
 
 Owns: these measurements. Does not own: whole models (peers.py), the table's choice (csrc/kernels).
 """
@@ -13,17 +15,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from bench.harness import Contender, interleave, median_ratio, seconds_of
+import bitnet_py
+from bench.fresh_process import call_fresh
+from bench.harness import Contender, Samples, interleave, median_ratio, seconds_of
+from bench.random_folder import write_random_folder
 from bench.report import Report, Row, add_report_arguments
+from bench.shapes import SHAPES, decoder_config
 from bitnet_py import _core
+from bitnet_py.peak_memory import PeakMemory
 
 N, K = 6912, 2560
 DRAM_COPIES = 48  # 212 MB as ternary2
 GEMM_TOKENS = (16, 128)
+DECODED = 32  # tokens; the first half warms up
+MODEL_ROUNDS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,15 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", action="append", type=int)
     parser.add_argument("--rounds", type=int, default=15)
     add_report_arguments(parser)
+    parser.add_argument("--shape", choices=list(SHAPES), help="of whole models; none by default")
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="where folders are made")
     options = parser.parse_args(arguments)
     report = Report("ternary_stores", options.json, arguments)
     stores = _Stores(np.random.default_rng(0))
-    for isa in options.isa or [name for name in _core.available_isas() if name != "generic"]:
+    isas = options.isa or [name for name in _core.available_isas() if name != "generic"]
+    for isa in isas:
         for threads in options.threads or [1, 2]:
             kernels = _core.Kernels(isa, threads)
             for phase, tokens, copies in _phases():
                 _compare(report, stores, kernels, threads, phase, tokens, copies, options.rounds)
             _measure_expansion(report, stores, kernels, threads, options.rounds)
+    if options.shape:
+        with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+            folders = {store: Path(scratch) / store for store in stores.copies}
+            del stores
+            for store, folder in folders.items():
+                folder.mkdir()
+                write_random_folder(folder, decoder_config(options.shape), linear=store)
+            for isa in isas:
+                _compare_models(report, folders, isa, max(options.threads or [2]), options.shape)
     return report.exit_code()
 
 
@@ -105,7 +129,7 @@ def _compare(
         report.add(
             Row(
                 name=f"{kernels.isa} {phase} {threads} threads {store}",
-                engine=kernels.isa,
+                engine=f"bitnet_py {kernels.isa}",
                 format=store,
                 shape=f"{N}x{K}",
                 threads=threads,
@@ -135,7 +159,7 @@ def _measure_expansion(
     report.check(
         Row(
             name=f"{kernels.isa} expand {threads} threads",
-            engine=kernels.isa,
+            engine=f"bitnet_py {kernels.isa}",
             format="trits5",
             shape=f"{N}x{K}",
             threads=threads,
@@ -149,6 +173,57 @@ def _measure_expansion(
         rates.median > 2 * threads or kernels.isa == "generic",
         "more than 2 GB/s per thread",
     )
+
+
+def measure_model(folder: str, isa: str, threads: int) -> dict[str, float]:
+    """Loads a folder and generates; for a fresh process."""
+    bitnet_py.load  # noqa: B018 the imports behind it are not what is measured
+    memory = PeakMemory()
+    begin = time.perf_counter()
+    model = bitnet_py.load(folder, isa=isa, threads=threads)
+    loaded = time.perf_counter()
+    grown = memory.growth_bytes()
+    session = model.session(2 * DECODED)
+    for token in range(DECODED):
+        if token == DECODED // 2:
+            decoding = time.perf_counter()
+        session.forward([token])
+    rate = (DECODED - DECODED // 2) / (time.perf_counter() - decoding)
+    return {"load": loaded - begin, "peak memory of load": grown / 1e6, "decode": rate}
+
+
+def _compare_models(
+    report: Report, folders: Mapping[str, Path], isa: str, threads: int, shape: str
+) -> None:
+    taken: dict[str, list[dict[str, float]]] = {store: [] for store in folders}
+    for turn in range(-1, MODEL_ROUNDS):
+        for store, folder in folders.items():
+            values = call_fresh(measure_model, str(folder), isa, threads)
+            if turn >= 0:
+                taken[store].append(values)
+    for phase, unit in (("load", "s"), ("peak memory of load", "MB"), ("decode", "tokens/s")):
+        samples = {s: Samples(tuple(v[phase] for v in taken[s])) for s in folders}
+        for store in folders:
+            is_reference = store == "ternary2"
+            report.add(
+                Row(
+                    name=f"{isa} {shape} {phase} {threads} threads {store}",
+                    engine=f"bitnet_py {isa}",
+                    format=store,
+                    shape=shape,
+                    threads=threads,
+                    device="cpu",
+                    phase=phase,
+                    value=samples[store].median,
+                    unit=unit,
+                    reference=None if is_reference else "ternary2",
+                    ratio=None
+                    if is_reference
+                    else median_ratio(samples[store], samples["ternary2"]),
+                    n=samples[store].n,
+                    spread=samples[store].spread,
+                )
+            )
 
 
 if __name__ == "__main__":

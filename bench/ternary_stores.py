@@ -35,7 +35,7 @@ N, K = 6912, 2560
 DRAM_COPIES = 48  # 212 MB as ternary2
 GEMM_TOKENS = (16, 128)
 DECODED = 32  # tokens; the first half warms up
-MODEL_ROUNDS = 3
+MODEL_ROUNDS = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -92,7 +92,7 @@ CpuFeatures detect() {
   constexpr unsigned long kAsimdDp = 1ul << 20, kI8mm = 1ul << 13;  // HWCAP, HWCAP2
   CpuFeatures features;
   features.neon_dotprod = (getauxval(AT_HWCAP) & kAsimdDp) != 0;
-  features.neon_i8mm = (getauxval(AT_HWCAP2) & kI8mm) != 0;
+  features.neon_i8mm = features.neon_dotprod && (getauxval(AT_HWCAP2) & kI8mm) != 0;
   return features;
 }
 
@@ -109,7 +109,7 @@ bool sysctl_flag(const char* name) {
 CpuFeatures detect() {
   CpuFeatures features;
   features.neon_dotprod = sysctl_flag("hw.optional.arm.FEAT_DotProd");
-  features.neon_i8mm = sysctl_flag("hw.optional.arm.FEAT_I8MM");
+  features.neon_i8mm = features.neon_dotprod && sysctl_flag("hw.optional.arm.FEAT_I8MM");
   return features;
 }
 

@@ -154,7 +154,7 @@ struct OneTile {
   using Tiles = Bytes;
   using Vec = Bytes;
   static constexpr std::int64_t kTiles = 1, kVecBytes = 32;
-  static constexpr int kTileVecs = 1, kTileTokens = 4, kGemvChains = 1;
+  static constexpr int kTileVecs = 1, kTileTokens = 4, kGemvChains = 1, kActTokens = 1;
 
   static Tiles load(const std::uint8_t* p) {
     Tiles tiles;

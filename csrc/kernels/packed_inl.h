@@ -13,13 +13,19 @@
 //   kMaxSteps                  steps that fit a Sum before it must be flushed
 //   kOffset                    what codes are above weights: 1 for c = w + 1, else 0
 //   kTileVecs, kTileTokens     the GEMM's register tile
+//   kActTokens                 tokens whose activations meet a Vec at once in the GEMM: 1, or 2
+//   where
+//                              the ISA multiplies small matrices
 //   load(const uint8*) -> Tiles;  vec(Tiles, v) -> Vec;  load_vec, store_vec
-//   acts(const int8*) -> Acts  4 * kTiles activations, for every row
-//   zero() -> Sum;  add_products(Sum, Vec, Acts) -> Sum;  flush(Sum) -> S::I, the sums of 8 rows
+//   acts(const int8*) -> Acts  4 * kTiles activations, for every row; if kActTokens is 2,
+//                              acts(p, stride), those of a second token from p + stride too
+//   zero() -> Sum;  add_products(Sum, Vec, Acts) -> Sum;  flush(Sum) -> S::I, the sums of 8 rows;
+//                              if kActTokens is 2, flush(Sum, token) those of one token
 //   gemv_vec(Tiles, v), gemv_flush(Sum, v), kGemvSteps
 //                              the same for codes that meet few activations: they may stay where
 //                              they are in their byte, times a power of 4, which the flush takes
 //                              out again
+// A kernel may take one `W` for its GEMV and another for its GEMM, if they share S, kVecs, kOffset.
 #pragma once
 
 #include "kernels/kernel_table.h"
@@ -246,25 +252,45 @@ void add_token(typename W::Sum (&sum)[W::kTileVecs], const typename W::Vec (&vec
   repeat<W::kTileVecs>([&](auto v) { sum[v] = W::add_products(sum[v], vec[v], acts); });
 }
 
+// The same for two tokens. A last one without a second is its own (stride 0).
+template <class W>
+void add_two_tokens(typename W::Sum (&sum)[W::kTileVecs],
+                    const typename W::Vec (&vec)[W::kTileVecs], const std::int8_t* x,
+                    std::int64_t stride) {
+  const auto acts = W::acts(x, stride);
+  repeat<W::kTileVecs>([&](auto v) { sum[v] = W::add_products(sum[v], vec[v], acts); });
+}
+
 // kTileVecs vectors of rows x kTokens tokens over `steps` steps, all sums in registers; adds to
 // `out`, or overwrites it if `fresh`.
 template <class W, int kTokens>
 BITNET_NEST void register_tile(const std::uint8_t* vecs, std::int64_t steps, const std::int8_t* x,
                                std::int64_t x_stride, bool fresh, std::int32_t* out) {
   using S = typename W::S;
-  typename W::Sum sum[kTokens][W::kTileVecs];
-  repeat<kTokens>([&](auto t) { repeat<W::kTileVecs>([&](auto v) { sum[t][v] = W::zero(); }); });
+  constexpr int kActTokens = W::kActTokens, kSums = (kTokens + kActTokens - 1) / kActTokens;
+  typename W::Sum sum[kSums][W::kTileVecs];
+  repeat<kSums>([&](auto t) { repeat<W::kTileVecs>([&](auto v) { sum[t][v] = W::zero(); }); });
   for (std::int64_t s = 0; s < steps; ++s) {
     typename W::Vec vec[W::kTileVecs];
     repeat<W::kTileVecs>([&](auto v) { vec[v] = W::load_vec(vecs + v * W::kVecBytes); });
-    repeat<kTokens>([&](auto t) { add_token<W>(sum[t], vec, x + t * x_stride); });
+    repeat<kSums>([&](auto t) {
+      if constexpr (kActTokens == 1)
+        add_token<W>(sum[t], vec, x + t * x_stride);
+      else
+        add_two_tokens<W>(sum[t], vec, x + 2 * t * x_stride, 2 * t + 1 < kTokens ? x_stride : 0);
+    });
     vecs += W::kTileVecs * W::kVecBytes;
     x += W::kTiles * kTileColumns;
   }
   repeat<kTokens>([&](auto t) {
     repeat<W::kTileVecs>([&](auto v) {
       std::int32_t* to = out + t * kBlockRows + v * kVecRows;
-      const auto part = W::flush(sum[t][v]);
+      const auto part = [&] {
+        if constexpr (kActTokens == 1)
+          return W::flush(sum[t][v]);
+        else
+          return W::flush(sum[t / kActTokens][v], Index<t % kActTokens>{});
+      }();
       S::store(to, fresh ? part : S::add(S::load(to), part));
     });
   });
@@ -330,9 +356,9 @@ void gemm_block(const std::uint8_t* weight, std::int64_t tiles, const Int8Acts& 
   sink.end();
 }
 
-// ---- The kernels.
+// ---- The kernels. `W` computes one or two tokens, `Gemm` more.
 
-template <class W, class Sink>
+template <class W, class Gemm, class Sink>
 void multiply_panels(const std::uint8_t* weight, std::int64_t k, const Int8Acts& acts,
                      std::int64_t tokens, std::int64_t panel_begin, std::int64_t panel_end,
                      Sink& sink) {
@@ -349,11 +375,11 @@ void multiply_panels(const std::uint8_t* weight, std::int64_t k, const Int8Acts&
     for (std::int64_t token = 0; token < tokens; token += kBlockTokens) {
       const Block block{panel * kRows, smaller(kPanels, panel_end - panel) * W::kVecs, token,
                         smaller(kBlockTokens, tokens - token)};
-      gemm_block<W>(weight, tiles, acts, block, sink);
+      gemm_block<Gemm>(weight, tiles, acts, block, sink);
     }
 }
 
-template <class W>
+template <class W, class Gemm = W>
 void packed_dot(const std::uint8_t* weight, std::int64_t n, std::int64_t k, const Int8Acts& acts,
                 std::int64_t tokens, std::int64_t panel_begin, std::int64_t panel_end,
                 std::int32_t* out, std::int64_t out_stride) {
@@ -362,15 +388,16 @@ void packed_dot(const std::uint8_t* weight, std::int64_t n, std::int64_t k, cons
     store_rows<typename W::S>(out + token * out_stride + row, sums, row_end - row);
   };
   RowSums<W, decltype(store)> sink(acts, k, store);
-  multiply_panels<W>(weight, k, acts, tokens, panel_begin, panel_end, sink);
+  multiply_panels<W, Gemm>(weight, k, acts, tokens, panel_begin, panel_end, sink);
 }
 
-template <class W>
+template <class W, class Gemm = W>
 void packed_linear(const LinearArgs& args, std::int64_t panel_begin, std::int64_t panel_end) {
   using S = typename W::S;
   const std::int64_t row_end = smaller(args.n, panel_end * W::kVecs * kVecRows);
   const auto multiply = [&](auto&& sink) {
-    multiply_panels<W>(args.weight, args.k, args.acts, args.tokens, panel_begin, panel_end, sink);
+    multiply_panels<W, Gemm>(args.weight, args.k, args.acts, args.tokens, panel_begin, panel_end,
+                             sink);
   };
   if (args.scale_kind == ScaleKind::kGroup) {
     if (args.scale_is_f16) return multiply(GroupSums<W, F16>(args, row_end));

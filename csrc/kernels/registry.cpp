@@ -11,6 +11,8 @@ extern const KernelTable kAvx512VbmiTable;
 extern const KernelTable kAvx512VnniTable;
 extern const KernelTable kAvxVnniTable;
 extern const KernelTable kAvx2Table;
+extern const KernelTable kNeonI8mmTable;
+extern const KernelTable kNeonDotprodTable;
 extern const KernelTable kGenericTable;
 
 namespace {
@@ -33,6 +35,12 @@ constexpr Entry kEntries[] = {
 #endif
 #if BITNET_HAVE_AVX2
     {&kAvx2Table, &CpuFeatures::avx2},
+#endif
+#if BITNET_HAVE_NEON_I8MM
+    {&kNeonI8mmTable, &CpuFeatures::neon_i8mm},
+#endif
+#if BITNET_HAVE_NEON_DOTPROD
+    {&kNeonDotprodTable, &CpuFeatures::neon_dotprod},
 #endif
     {&kGenericTable, nullptr},
 };

@@ -16,6 +16,7 @@ struct OneTile {
   using Vec = __m256i;
   using Sum = __m256i;
   static constexpr std::int64_t kTiles = 1, kVecBytes = 32;
+  static constexpr int kActTokens = 1;
 
   static Tiles load(const std::uint8_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

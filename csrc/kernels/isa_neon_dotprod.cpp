@@ -5,6 +5,7 @@
 #include "kernels/float_inl.h"
 #include "kernels/kernel_table.h"
 #include "kernels/packed_inl.h"
+#include "kernels/store_kv_inl.h"
 #include "kernels/tiles_neon_inl.h"
 
 namespace bitnet {
@@ -22,7 +23,9 @@ const KernelTable kNeonDotprodTable = {
     gated_activation<Neon>,
     add<Neon>,
     store_kv<Neon>,
-    attend<Neon>,
+    attend_block<Neon>,
+    attend_merge<Neon>,
+    attend_finish<Neon>,
 };
 
 }  // namespace bitnet

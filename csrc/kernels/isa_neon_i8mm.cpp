@@ -67,6 +67,8 @@ const KernelTable kNeonI8mmTable = {
     nullptr,
     nullptr,
     nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace bitnet

@@ -16,6 +16,7 @@ struct Neon {
   struct I {
     int32x4_t low, high;
   };
+  static constexpr int kWidth = 8, kRegisters = 16;  // of type F
 
   static F keep(F v) {
 #if defined(__GNUC__) && defined(__aarch64__)
@@ -36,6 +37,10 @@ struct Neon {
       return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&at->bits), 16));
     };
     return {half(p), half(p + 4)};
+  }
+  static F load(const std::int8_t* p) {
+    const int16x8_t v = vmovl_s8(vld1_s8(p));
+    return to_float({vmovl_s16(vget_low_s16(v)), vmovl_s16(vget_high_s16(v))});
   }
   static void store(float* p, F v) {
     vst1q_f32(p, v.low);

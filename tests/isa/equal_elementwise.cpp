@@ -149,24 +149,6 @@ void compare_add(const KernelTable& table, const KernelTable& generic, Check& ch
   }
 }
 
-void compare_store(const KernelTable& table, const KernelTable& generic, Check& check) {
-  Random random(6);
-  for (const std::int64_t n : kLengths)
-    for (const float magnitude : {1e-9f, 1e-6f, 1e-4f, 1.0f, 65519.0f, 1e6f}) {
-      Array<float> x(n), plain(n);
-      Array<std::uint16_t> got(n), expected(n);
-      fill(x, random, magnitude);
-      if (magnitude == 1.0f)  // ties
-        for (float& value : x) value = static_cast<float>(random.between(-8192, 8192)) / 2;
-      x[0] = magnitude;
-      table.store_kv(x.data(), n, KvType::kF16, got.data());
-      generic.store_kv(x.data(), n, KvType::kF16, expected.data());
-      expect_same(check, got, expected);
-      table.store_kv(x.data(), n, KvType::kF32, plain.data());
-      expect_same(check, plain, x);
-    }
-}
-
 }  // namespace
 
 void compare_elementwise(const Tables& tables) {
@@ -183,10 +165,6 @@ void compare_elementwise(const Tables& tables) {
   if (tables.owns(&KernelTable::add)) {
     Check check(name + " add", "equal");
     compare_add(table, generic, check);
-  }
-  if (tables.owns(&KernelTable::store_kv)) {
-    Check check(name + " store_kv", "equal");
-    compare_store(table, generic, check);
   }
   if (tables.owns(&KernelTable::gated_activation)) {
     Check relu2(name + " gated_activation, relu2", "equal");

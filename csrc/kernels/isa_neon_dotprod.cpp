@@ -4,6 +4,7 @@
 #include "kernels/dense_inl.h"
 #include "kernels/float_inl.h"
 #include "kernels/kernel_table.h"
+#include "kernels/logits_inl.h"
 #include "kernels/packed_inl.h"
 #include "kernels/store_kv_inl.h"
 #include "kernels/tiles_neon_inl.h"
@@ -15,8 +16,8 @@ const KernelTable kNeonDotprodTable = {
     "neon_dotprod",
     {dense_linear<Neon, float>, dense_linear<Neon, F16>, dense_linear<Neon, BF16>,
      packed_linear<Int8>, packed_linear<Ternary2>},
-    packed_dot<Ternary2>,
-    packed_dot<Int8>,
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+    nullptr,
     quantize_act<Neon>,
     rms_norm<Neon>,
     rope<Neon>,
@@ -26,6 +27,8 @@ const KernelTable kNeonDotprodTable = {
     attend_block<Neon>,
     attend_merge<Neon>,
     attend_finish<Neon>,
+    block_maxima<Neon>,
+    sum_exp<Neon>,
 };
 
 }  // namespace bitnet

@@ -51,24 +51,22 @@ struct Pairs : Format {
   }
 };
 
+constexpr KernelTable make_table() {
+  KernelTable table{};
+  table.name = "neon_i8mm";
+  const auto set = [&](Format format, LinearFn linear, DotFn dot) {
+    table.linear[static_cast<int>(format)] = linear;
+    table.dot[static_cast<int>(format)] = dot;
+  };
+  set(Format::kInt8, packed_linear<Int8, Pairs<Int8>>, packed_dot<Int8, Pairs<Int8>>);
+  set(Format::kTernary2, packed_linear<Ternary2, Pairs<Ternary2>>,
+      packed_dot<Ternary2, Pairs<Ternary2>>);
+  return table;
+}
+
 }  // namespace
 
 extern const KernelTable kNeonI8mmTable;
-const KernelTable kNeonI8mmTable = {
-    "neon_i8mm",
-    {nullptr, nullptr, nullptr, packed_linear<Int8, Pairs<Int8>>,
-     packed_linear<Ternary2, Pairs<Ternary2>>},
-    packed_dot<Ternary2, Pairs<Ternary2>>,
-    packed_dot<Int8, Pairs<Int8>>,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-    nullptr,
-};
+constexpr KernelTable kNeonI8mmTable = make_table();
 
 }  // namespace bitnet

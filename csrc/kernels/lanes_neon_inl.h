@@ -81,7 +81,7 @@ struct Neon {
     };
     return {four(v), four(v + 4)};
   }
-  static float largest(F v) { return vmaxvq_f32(vmaxq_f32(v.low, v.high)); }
+  static float largest(F v) { return vmaxnmvq_f32(vmaxnmq_f32(v.low, v.high)); }  // NaN is not seen
 
   static I load(const std::int32_t* p) { return {vld1q_s32(p), vld1q_s32(p + 4)}; }
   static void store(std::int32_t* p, I v) {

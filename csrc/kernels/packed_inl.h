@@ -13,8 +13,7 @@
 //   kMaxSteps                  steps that fit a Sum before it must be flushed
 //   kOffset                    what codes are above weights: 1 for c = w + 1, else 0
 //   kTileVecs, kTileTokens     the GEMM's register tile
-//   kActTokens                 tokens whose activations meet a Vec at once in the GEMM: 1, or 2
-//   where
+//   kActTokens                 tokens whose activations meet a Vec at once in the GEMM: 1, or 2 if
 //                              the ISA multiplies small matrices
 //   load(const uint8*) -> Tiles;  vec(Tiles, v) -> Vec;  load_vec, store_vec
 //   acts(const int8*) -> Acts  4 * kTiles activations, for every row; if kActTokens is 2,

@@ -11,7 +11,7 @@ namespace {
 // Adds four products of an unsigned and a signed byte to each int32 lane, exactly. In assembly,
 // since gcc 12 copies the sum at every step around its own intrinsic.
 __m512i dpbusd(__m512i sum, __m512i unsigned_bytes, __m512i signed_bytes) {
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(BITNET_PLAIN_INTRINSICS)
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
   return sum;
 #else
@@ -31,6 +31,7 @@ struct TwoTiles {
   using Vec = __m512i;
   using Sum = __m512i;
   static constexpr std::int64_t kTiles = 2, kVecBytes = 64;
+  static constexpr int kActTokens = 1;
 
   static Tiles load(const std::uint8_t* p) {
     const __m512i order = _mm512_set_epi32(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/lanes_neon_inl.h"
+#include "kernels/packed_inl.h"
 
 namespace bitnet {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 // four of them by index. (A load that broadcasts four costs an arithmetic slot on many cores.)
 struct TwoTiles {
   using S = Neon;
+  using Store = PlainPanels;
   struct Tiles {
     int8x16_t at[4];  // rows 0-3 and 4-7 of the first tile, then of the second
   };

@@ -15,9 +15,11 @@ struct Tables {
   bool owns(Fn KernelTable::* slot) const {
     return !next || table.*slot != next->*slot;
   }
-  bool owns_linear(Format format) const {
+  // The same for a format's product, which a table may lack.
+  template <class Fn>
+  bool owns(Fn (KernelTable::*slots)[kNumFormats], Format format) const {
     const int i = static_cast<int>(format);
-    return !next || table.linear[i] != next->linear[i];
+    return (table.*slots)[i] && (!next || (table.*slots)[i] != (next->*slots)[i]);
   }
 };
 

@@ -20,7 +20,7 @@ struct Weights {
   Array<float> values;  // what the bytes mean
 
   Weights(Format format, std::int64_t count)
-      : bytes(count * format_info(format).bits / 8), values(count) {
+      : bytes(code_bytes(format_info(format), 1, count)), values(count) {
     Random random(7);
     for (std::int64_t i = 0; i < count; ++i) {
       float w = random.uniform(-2.0f, 2.0f);
@@ -89,7 +89,7 @@ void compare_dense(const Tables& tables) {
   const KernelTable &table = tables.table, &generic = tables.generic;
   for (int i = 0; i < kNumFormats; ++i) {
     const FormatInfo& info = format_info(static_cast<Format>(i));
-    if (info.int8_activations || !tables.owns_linear(info.format)) continue;
+    if (info.int8_activations || !tables.owns(&KernelTable::linear, info.format)) continue;
     const std::string name = std::string(table.name) + " " + info.name;
     Check check(name + " linear", "within (k/8 + 5) eps sum|w x|");
     Check invariant(name + " linear", "equal for any number of tokens");

@@ -149,6 +149,36 @@ void compare_add(const KernelTable& table, const KernelTable& generic, Check& ch
   }
 }
 
+void compare_maxima(const KernelTable& table, const KernelTable& generic, Check& check) {
+  Random random(6);
+  for (const std::int64_t n : kLengths) {
+    Array<float> x(n), got(ceil_div(n, kLogitBlock)), expected(ceil_div(n, kLogitBlock));
+    for (const float magnitude : {1e-6f, 30.0f}) {
+      fill(x, random, magnitude);
+      table.block_maxima(x.data(), n, got.data());
+      generic.block_maxima(x.data(), n, expected.data());
+      expect_same(check, got, expected);
+    }
+  }
+}
+
+void compare_sum_exp(const KernelTable& table, const KernelTable& generic, Check& check) {
+  Random random(7);
+  // Each exponential is right to 3 ulp; 64 of them are added in a lane.
+  const double relative = 2 * (3 + 64) * static_cast<double>(FLT_EPSILON);
+  for (const std::int64_t n : kLengths) {
+    Array<float> x(n);
+    for (const float magnitude : {0.1f, 30.0f, 200.0f}) {
+      fill(x, random, magnitude);
+      const double got = table.sum_exp(x.data(), n, magnitude, 1.25f);
+      const double expected = generic.sum_exp(x.data(), n, magnitude, 1.25f);
+      check.expect(
+          std::fabs(got - expected) <= relative * std::fmax(expected, static_cast<double>(FLT_MIN)),
+          text("n %lld", static_cast<long long>(n)), 0, got, expected);
+    }
+  }
+}
+
 }  // namespace
 
 void compare_elementwise(const Tables& tables) {
@@ -165,6 +195,14 @@ void compare_elementwise(const Tables& tables) {
   if (tables.owns(&KernelTable::add)) {
     Check check(name + " add", "equal");
     compare_add(table, generic, check);
+  }
+  if (tables.owns(&KernelTable::block_maxima)) {
+    Check check(name + " block_maxima", "equal");
+    compare_maxima(table, generic, check);
+  }
+  if (tables.owns(&KernelTable::sum_exp)) {
+    Check check(name + " sum_exp", "within 2 (3 + 64) eps");
+    compare_sum_exp(table, generic, check);
   }
   if (tables.owns(&KernelTable::gated_activation)) {
     Check relu2(name + " gated_activation, relu2", "equal");

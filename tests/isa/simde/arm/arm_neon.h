@@ -1,5 +1,4 @@
-// Owns: <arm_neon.h> for x86, by SIMDe (libsimde-dev 0.7.4), and the three calls of AArch64 that it
-// lacks.
+// Owns: <arm_neon.h> for x86, by SIMDe (libsimde-dev 0.7.4), and the calls of AArch64 that it lacks.
 #pragma once
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
@@ -20,4 +19,7 @@ static inline float32x4_t vsqrtq_f32(float32x4_t a) {
 }
 static inline int32x4_t vcvtnq_s32_f32(float32x4_t a) {
   return each_of_four<int32x4_t>([&](int i) { return static_cast<int>(rintf(a[i])); });
+}
+static inline float vmaxnmvq_f32(float32x4_t a) {
+  return fmaxf(fmaxf(a[0], a[1]), fmaxf(a[2], a[3]));
 }

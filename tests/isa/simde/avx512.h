@@ -1,6 +1,6 @@
-// Owns: AVX-512 and AVX-VNNI intrinsics for a CPU with AVX2, by SIMDe (libsimde-dev 0.7.4), and the
-// calls that it lacks. Included before all else of an isa_*.cpp that is compiled with
-// BITNET_PLAIN_INTRINSICS.
+// Owns: AVX-512 (VNNI, VBMI) and AVX-VNNI intrinsics for a CPU with AVX2, by SIMDe (libsimde-dev
+// 0.7.4), and the calls that it lacks. Included before all else of an isa_*.cpp that is compiled
+// with BITNET_PLAIN_INTRINSICS.
 #pragma once
 
 #include <immintrin.h>
@@ -53,6 +53,14 @@ static inline __m512i srai_epi32(__m512i v, int count) {
   const auto h = split<__m256i>(v);
   return join<__m512i>(_mm256_srai_epi32(h.low, count), _mm256_srai_epi32(h.high, count));
 }
+static inline __m512 permutevar_ps(__m512 v, __m512i order) {
+  const auto h = split<__m256>(v);
+  const auto o = split<__m256i>(order);
+  return join<__m512>(_mm256_permutevar_ps(h.low, o.low), _mm256_permutevar_ps(h.high, o.high));
+}
+static inline __m512i zextsi256_si512(__m256i v) {
+  return join<__m512i>(v, _mm256_setzero_si256());
+}
 template <class Fn>
 static float reduce(__m512 v, Fn fn) {
   float lane[16];
@@ -77,3 +85,5 @@ static inline float reduce_max_ps(__m512 v) {
 #define _mm512_srai_epi32 bitnet_simde::srai_epi32
 #define _mm512_reduce_add_ps bitnet_simde::reduce_add_ps
 #define _mm512_reduce_max_ps bitnet_simde::reduce_max_ps
+#define _mm512_permutevar_ps bitnet_simde::permutevar_ps
+#define _mm512_zextsi256_si512 bitnet_simde::zextsi256_si512

@@ -1,4 +1,5 @@
-// Owns: <arm_neon.h> for x86, by SIMDe (libsimde-dev 0.7.4), and the calls of AArch64 that it lacks.
+// Owns: <arm_neon.h> for x86, by SIMDe (libsimde-dev 0.7.4), and the calls of AArch64 that it
+// lacks.
 #pragma once
 
 #define SIMDE_ENABLE_NATIVE_ALIASES

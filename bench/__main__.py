@@ -22,6 +22,8 @@ BENCHES: Final[Mapping[str, tuple[str, str]]] = {
         "--shape tiny --phase decode --phase pp8 --rounds 1",
     ),
     "ternary_stores": ("--shape 2B4T", "--isa generic --rounds 1"),
+    "length": ("", "--shape tiny --context 16,64 --rounds 1"),
+    "kernels": ("", "--shape 64x256 --tokens 5 --dram-mb 1 --rounds 1"),
     "memory": ("", "--shape tiny --rounds 1"),
     "startup": ("", "--shape tiny --rounds 1"),
     "accuracy": ("", "--segments 1 --checkpoint stories260K"),

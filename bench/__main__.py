@@ -24,11 +24,13 @@ BENCHES: Final[Mapping[str, tuple[str, str]]] = {
     "ternary_stores": ("--shape 2B4T", "--isa generic --rounds 1"),
     "length": ("", "--shape tiny --context 16,64 --rounds 1"),
     "kernels": ("", "--shape 64x256 --tokens 5 --dram-mb 1 --rounds 1"),
+    "paper": ("", "--shape tiny --rounds 1"),
+    "large": ("", "--shape tiny"),
     "memory": ("", "--shape tiny --rounds 1"),
     "startup": ("", "--shape tiny --rounds 1"),
     "accuracy": ("", "--segments 1 --checkpoint stories260K"),
 }
-WITH_PEERS: Final = frozenset({"peers"})
+WITH_PEERS: Final = frozenset({"peers", "paper"})
 
 
 def command_line(
@@ -62,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             failed.append(name)
     if args.results.resolve() == RESULTS:
+        plots = [sys.executable, "-m", "bench.plots"]  # matplotlib is an extra
+        if subprocess.run(plots, cwd=ROOT, check=False).returncode != 0:
+            failed.append("plots")
         tables.main([])
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

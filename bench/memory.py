@@ -1,10 +1,11 @@
-"""Peak memory of loading and generating, measured in fresh processes.
+"""Peak memory of loading and evaluating, measured in fresh processes.
 
-The claim: from just before `load` (imports done, no tokenizer) through 64 generated tokens, peak
-resident memory grows by at most the packed bytes + the KV cache + 60 MB. Mapped weights count in
-full: every page that was read is resident. A tokenizer's memory is a row of its own.
+The claim: from just before `load` (imports done, no tokenizer) through a prompt of 128 tokens and
+32 decoded ones, with a KV cache of 512, peak resident memory grows by at most the packed bytes +
+that cache + 50 MB. Mapped weights count in full: every page that was read is resident. A
+tokenizer's memory is a row of its own.
 
-Usage: python -m bench.memory [--shape 3.9B] [--json OUT]
+Usage: python -m bench.memory [--shape 2B4T] [--json OUT]
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from bench.report import Report, Row, add_report_arguments
 from bench.shapes import SHAPES, decoder_config
 from bitnet_py.convert import convert
 from bitnet_py.peak_memory import PeakMemory
+from bitnet_py.speed import Workload, random_ids, run_seconds
 from bitnet_py.tokenizer import load_tokenizer
 
-NEW_TOKENS: Final = 64
-PROMPT_IDS: Final = (1, 5, 7, 11, 13, 17, 19, 23)
-ALLOWED_MB: Final = 60
+PROMPT: Final = Workload(128, 128)
+DECODED: Final = Workload(32, 1, 128)
+KV_TOKENS: Final = 512
+ALLOWED_MB: Final = 50
+SHAPES_MEASURED: Final = ("2B4T", "3.9B")
 CHECKPOINT: Final = "bitllama1M"
 TOKENIZERS: Final = ("llama2-32000",)
 
@@ -47,23 +51,25 @@ def growth_of(action: Callable[[], object]) -> int:
     return grown
 
 
-def measure_generation(folder: str, threads: int) -> dict[str, int]:
-    """Loads a packed folder and generates, greedily; for a fresh process.
+def measure_step(folder: str, threads: int) -> dict[str, int]:
+    """Loads a packed folder, reads a prompt and decodes; for a fresh process.
 
     Returns:
-        grown_bytes, and kv_bytes of the session that the generation used.
+        grown_bytes, and kv_bytes of the session that was used.
     """
     held: dict[str, Any] = {}
 
-    def load_and_generate() -> object:
-        held["model"] = model = bitnet_py.load(folder, threads=threads)
-        prompt = list(PROMPT_IDS)
-        return model.generate_results(prompt, max_new_tokens=NEW_TOKENS, eos_token_id=[])
+    def load_and_run() -> object:
+        model = bitnet_py.load(folder, threads=threads)
+        held["session"] = session = model.session(min(KV_TOKENS, model.context_length))
+        ids = random_ids(int(model.config["vocab_size"]), PROMPT.tokens)
+        for test in (PROMPT, DECODED):
+            run_seconds(session, ids, test)
+        return model
 
     bitnet_py.load  # noqa: B018 the imports behind it are not what is measured
-    grown_bytes = growth_of(load_and_generate)
-    session = held["model"].session(len(PROMPT_IDS) + NEW_TOKENS)
-    return {"grown_bytes": grown_bytes, "kv_bytes": session.kv_bytes}
+    grown_bytes = growth_of(load_and_run)
+    return {"grown_bytes": grown_bytes, "kv_bytes": held["session"].kv_bytes}
 
 
 def measure_tokenizer(folder: str) -> int:
@@ -73,15 +79,15 @@ def measure_tokenizer(folder: str) -> int:
     return growth_of(lambda: load_tokenizer(Path(folder)))
 
 
-def report_generation(report: Report, shape: str, folder: Path, rounds: int, threads: int) -> None:
+def report_step(report: Report, shape: str, folder: Path, rounds: int, threads: int) -> None:
     """The rows of one folder, the first of them checked against the claim."""
-    runs = [call_fresh(measure_generation, str(folder), threads) for _ in range(rounds)]
+    runs = [call_fresh(measure_step, str(folder), threads) for _ in range(rounds)]
     packed_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     needed_mb = (packed_bytes + runs[0]["kv_bytes"]) / 1e6
     limit_mb = needed_mb + ALLOWED_MB
     grown = Samples(tuple(run["grown_bytes"] / 1e6 for run in runs))
     row = replace(
-        _row(shape, f"load + {NEW_TOKENS} tokens", grown, threads),
+        _row(shape, f"load + {PROMPT.name} + {DECODED.tokens} tokens", grown, threads),
         reference=f"packed bytes + KV cache + {ALLOWED_MB} MB",
         ratio=grown.median / limit_mb,
     )
@@ -101,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures what the command line asks for."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description="Measure peak memory.")
-    parser.add_argument("--shape", default="3.9B", choices=list(SHAPES), help="1.1 GB packed")
+    parser.add_argument("--shape", dest="shapes", action="append", choices=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where the folder is made")
@@ -116,13 +122,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             report_tokenizer(report, CHECKPOINT, folder, args.rounds)
             for file in folder.glob("*token*"):
                 file.unlink()
-            report_generation(report, CHECKPOINT, folder, args.rounds, args.threads)
+            report_step(report, CHECKPOINT, folder, args.rounds, args.threads)
         except MissingData as reason:
             report.skip(CHECKPOINT, str(reason))
-        folder = Path(scratch) / args.shape
-        folder.mkdir()
-        write_random_folder(folder, decoder_config(args.shape))
-        report_generation(report, args.shape, folder, args.rounds, args.threads)
+        for shape in args.shapes or SHAPES_MEASURED:
+            folder = Path(scratch) / shape
+            folder.mkdir()
+            write_random_folder(folder, decoder_config(shape))
+            report_step(report, shape, folder, args.rounds, args.threads)
     for name in TOKENIZERS:
         try:
             report_tokenizer(report, name, tokenizer_folder(name), args.rounds)

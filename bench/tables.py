@@ -1,7 +1,8 @@
 """Rewrites the tables of the READMEs from `bench/results/*.json`.
 
 A block between `<!-- table: NAME -->` and `<!-- end -->` is replaced by the table of that name,
-one between `<!-- output: NAME -->` and `<!-- end -->` by what a command printed, `NAME.txt`.
+one between `<!-- output: NAME -->` and `<!-- end -->` by what a command printed, `NAME.txt`, one of
+`<!-- figure: NAME -->` in a README beside `results/` by the picture `NAME.svg` (plots.py).
 `--check` changes nothing and fails when a block is not what the results give.
 
 Usage: python -m bench.tables [--check]
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import summary
+from bench.markdown import line, number
 from bench.report import RESULTS, ROOT
 
 DOCUMENTS = (ROOT / "README.md", ROOT / "bench" / "README.md")
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>table|output): (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL
+    r"(<!-- (?P<kind>table|output|figure): (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end -->)",
+    re.DOTALL,
 )
 NONE_YET = "No results yet.\n"
+SUMMARY = "summary"  # its lines are of several benchmarks
 
 ResultRow = Mapping[str, Any]
 
@@ -60,15 +64,16 @@ TABLES: Mapping[str, Table] = {
         only={"threads": (2,), "shape": ("6912x2560",)},
     ),
     "peers": Table("peers", MODEL, beside=True),
-    "ternary-peers": Table(
-        "peers", MODEL, only={"format": ("ternary2", "TQ2_0"), "threads": (2,)}, beside=True
-    ),
     "ternary-stores": Table(
         "ternary_stores", ("engine", "threads", "format"), only={"shape": ("6912x2560",)}
     ),
     "ternary-store-models": Table(
         "ternary_stores", ("engine", "threads", "format"), only={"shape": ("2B4T",)}
     ),
+    "length": Table("length", MODEL),
+    "kernels": Table("kernels", ("phase", "shape", "engine", "format"), columns="threads"),
+    "paper": Table("paper", ("shape", "engine"), columns="phase"),
+    "large": Table("large", ("shape", "threads")),
     "memory": Table("memory", ("shape",), digits=4),
     "startup": Table("startup", ("name",), columns=None),
     "accuracy": Table("accuracy", ("shape", "format"), digits=5),
@@ -100,19 +105,19 @@ def markdown_table(table: Table, rows: Sequence[ResultRow]) -> str:
     units: dict[str, set[str]] = {}
     for row in rows:
         column = str(row[table.columns]) if table.columns else "value"
-        line = tuple(str(row[key]) for key in index)
-        cells.setdefault(line, {})[column] = row
+        label = tuple(str(row[key]) for key in index)
+        cells.setdefault(label, {})[column] = row
         units.setdefault(column, set()).add(row["unit"])
     heads = [
         f"{column}, {min(found)}" if len(found) == 1 and min(found) else column
         for column, found in units.items()
     ]
-    lines = [_line([*index, *heads]), _line(["---"] * len(index) + ["---:"] * len(heads))]
-    for line, by_column in cells.items():
+    lines = [line([*index, *heads]), line(["---"] * len(index) + ["---:"] * len(heads))]
+    for label, by_column in cells.items():
         values = [
             _cell(by_column.get(column), len(units[column]) > 1, table.digits) for column in units
         ]
-        lines.append(_line([*line, *values]))
+        lines.append(line([*label, *values]))
     return "\n".join(lines) + "\n"
 
 
@@ -160,10 +165,17 @@ def rewrite(text: str, results: Path = RESULTS) -> str:
             output = results / f"{name}.txt"
             text = f"```text\n{output.read_text()}```\n" if output.is_file() else NONE_YET
             return f"{block[1]}\n{text}\n{block[5]}"
-        if name not in TABLES:
-            message = f"[tables] expected one of {', '.join(TABLES)}, got {name!r}"
+        if block["kind"] == "figure":
+            image = results / f"{name}.svg"
+            text = f"![{name}](results/{name}.svg)\n" if image.is_file() else NONE_YET
+        elif name == SUMMARY:
+            text = summary.render(results) or NONE_YET
+        elif name in TABLES:
+            text = render(TABLES[name], results)
+        else:
+            message = f"[tables] expected one of {', '.join([SUMMARY, *TABLES])}, got {name!r}"
             raise ValueError(message)
-        return f"{block[1]}\n{render(TABLES[name], results)}\n{block[5]}"
+        return f"{block[1]}\n{text}\n{block[5]}"
 
     return BLOCK.sub(replace, text)
 
@@ -207,24 +219,12 @@ def _cell(row: ResultRow | None, with_unit: bool, digits: int) -> str:
     if row is None:
         return ""
     value = row["value"]
-    text = f"{value:.0f}" if row["unit"] == "tokens" else _number(value, digits)
+    text = f"{value:.0f}" if row["unit"] == "tokens" else number(value, digits)
     if with_unit and row["unit"]:
         text += f" {row['unit']}"
     if row.get("ratio") is not None:
-        text += f" ({_number(row['ratio'], digits)}x)"
+        text += f" ({number(row['ratio'], digits)}x)"
     return text
-
-
-def _number(value: float, digits: int) -> str:
-    """A number with so many significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{decimals}f}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -279,7 +279,7 @@ def test_memory_holds_its_claim_at_a_tiny_size(
     path = tmp_path / "memory.json"
     assert memory.main(["--shape", "tiny", "--rounds", "1", "--json", str(path)]) == 0
     content = json.loads(path.read_text())
-    assert content["rows"][0]["reference"] == "packed bytes + KV cache + 60 MB"
+    assert content["rows"][0]["reference"] == "packed bytes + KV cache + 50 MB"
     assert content["rows"][0]["ratio"] < 1
     assert {skip["reason"] for skip in content["skipped"]} == {"BITNET_TEST_DATA is not set"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.engine_worker import CONTEXT_LENGTH
 from bitnet_py import _core
-from bitnet_py.checkpoint import read_checkpoint
+from bitnet_py.model import load
 from bitnet_py.speed import Workload, random_ids, run_seconds
 
 __all__ = ["OwnEngine", "make"]
@@ -24,26 +24,24 @@ class OwnEngine:
         self._folder = folder
 
     def load(self, threads: int) -> None:
-        """Maps the folder and validates it, as `bitnet_py.load` does."""
-        checkpoint = read_checkpoint(self._folder)
-        self._decoder, self._tensors = checkpoint.decoder, checkpoint.tensors
-        self._model = _core.Model(self._decoder, self._tensors, threads=threads)
-        self._begin()
+        """Maps the folder and validates it."""
+        self._loaded = load(self._folder, threads=threads)
+        self._begin(self._loaded.core)
 
     def configure(self, threads: int, variant: str) -> None:
         """Another thread pool over the same weights."""
         del variant
-        del self._session, self._model
-        self._model = _core.Model(self._decoder, self._tensors, threads=threads, validate=False)
-        self._begin()
+        del self._session
+        config, tensors = self._loaded.config, self._loaded.tensors
+        self._begin(_core.Model(config, tensors, threads=threads, validate=False))
 
     def run(self, tokens: int, at_once: int) -> None:
         """One workload from an empty cache."""
         run_seconds(self._session, self._ids, Workload(tokens, at_once))
 
-    def _begin(self) -> None:
-        self._session = _core.Session(self._model, CONTEXT_LENGTH)
-        self._ids = random_ids(int(self._decoder["vocab_size"]), CONTEXT_LENGTH)
+    def _begin(self, core: _core.Model) -> None:
+        self._session = _core.Session(core, CONTEXT_LENGTH, self._loaded.kv_dtype)
+        self._ids = random_ids(int(core.config["vocab_size"]), CONTEXT_LENGTH)
 
 
 def make(model: str, shape: str, weight_format: str) -> OwnEngine:

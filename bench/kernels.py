@@ -33,13 +33,14 @@ from bitnet_py import _core
 SHAPES: Final = ("6912x2560", "2560x6912")
 TOKENS: Final = 512
 SCALE: Final = 1e-3
-TERNARY_BITS: Final = 2  # formats of at most so many are held against the loops as GEMM
+TERNARY_BITS: Final = 2.0  # formats of at most so many are held against the loops as GEMM
 L3_FILE: Final = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 L3_BYTES: Final = 32 << 20  # where the system does not tell
 L3_TIMES: Final = 8  # what lies in DRAM is so many times as large
 READ: Final = "read of the same bytes"
 # The loop that a table is held against.
 LOOP_OF_TABLE: Final = {
+    "avx512_vbmi": "vpdpbusd 512",
     "avx512_vnni": "vpdpbusd 512",
     "avx_vnni": "vpdpbusd 256 (VEX)",
     "avx2": "maddubs+paddw",
@@ -104,6 +105,17 @@ class Matrix:
         return time.perf_counter() - start
 
 
+def stored_bits(format_name: str) -> float:
+    """Bits per weight of a packed format, scales not counted."""
+    n, k = 64, 2560  # no padding in any of them
+    return 8 * math.prod(_core.packed_shape(format_name, n, k)) / (n * k)
+
+
+def tables_with(isas: Sequence[str], format_name: str) -> list[str]:
+    """The tables that multiply a format."""
+    return [isa for isa in isas if format_name in _core.Kernels(isa).products]
+
+
 def measure(report: Report, cases: Sequence[Case], rounds: int) -> None:
     """Lets cases take turns; a row of each, with the ratio to its limit."""
     samples = interleave([Contender(c.row.name, c.measure) for c in cases], rounds=rounds)
@@ -139,7 +151,7 @@ def gemm_cases(
         return giga / matrix.seconds(kernels, x)
 
     cases = []
-    for isa in isas:
+    for isa in tables_with(isas, matrix.weight.format):
         loop = LOOP_OF_TABLE.get(isa)
         limit = f"{loop} {threads}T" if limits is not None and loop in limits.loops else None
         phase = f"GEMM T={tokens}"
@@ -173,7 +185,7 @@ def gemv_cases(
         limit = f"read {stored} {threads}T"
         row = _row(name=limit, engine="limit", format=stored, **fields)
         cases.append(Case(row, partial(limits.read_gb_per_s, matrix.weight.data, threads)))
-    for isa in isas:
+    for isa in tables_with(isas, stored):
         name = f"GEMV {shape} {stored} {isa} {threads}T"
         row = _row(name=name, engine=f"bitnet_py {isa}", format=stored, **fields)
         cases.append(Case(row, partial(rate, _core.Kernels(isa, threads)), limit, READ))
@@ -215,7 +227,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
     report = Report("kernels", args.json, argv)
-    bits = {info.name: info.bits for info in _core.formats()}
     with tempfile.TemporaryDirectory() as scratch:
         limits: Limits | None = None
         try:
@@ -225,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for threads in args.threads:
             cases = loop_cases(limits, threads)
             for format_name in args.formats:
-                if bits[format_name] <= TERNARY_BITS:
+                if stored_bits(format_name) <= TERNARY_BITS:
                     for n, k in args.shapes:
                         matrix = Matrix.draw(format_name, n, k)
                         cases += gemm_cases(matrix, args.tokens, args.isas, limits, threads)

@@ -8,6 +8,7 @@ what is printed (cli_bench.py), other engines (bench/).
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -206,10 +207,14 @@ def weight_bytes_per_token(model: _core.Model, tensors: Mapping[str, _core.Packe
         tensors: its tensors by name.
     """
     tied = bool(model.config["tie_word_embeddings"])
+    products = _core.Kernels(model.isa).products
     total = 0
     for spec in _core.tensor_specs(model.config):
         if spec.role in ("linear", "head") or (spec.role == "embedding" and tied):
             tensor = tensors[spec.name]
-            total += tensor.data.nbytes
+            if tensor.format in products:
+                total += tensor.data.nbytes
+            else:  # it was expanded when the model was made
+                total += math.prod(_core.packed_shape("ternary2", *spec.shape))
             total += 0 if tensor.scale is None else tensor.scale.nbytes
     return total

@@ -14,8 +14,10 @@ from typing import Final, NamedTuple
 
 from bench.engine_process import EngineError, EngineProcess
 from bench.random_folder import write_random_folder
+from bench.random_model import LINEARS, stored_bytes, undrawn_tensor
 from bench.report import ROOT
 from bench.shapes import decoder_config, head_parameters, ternary_parameters
+from bitnet_py import _core
 
 __all__ = ["DEFAULT_CACHE", "KINDS", "OURS", "Contestant", "Kind", "Where", "parse_contestants"]
 
@@ -29,6 +31,17 @@ class Format(NamedTuple):
     linear_bits: float
     head_bits: float
     copies: int = 1  # of the linears in memory
+
+
+def own_format(linear: str) -> Format:
+    """What random models of ours take, scales with it."""
+    n, k = 512, 2560
+
+    def bits(role: str) -> float:
+        drawn = undrawn_tensor(_core.TensorSpec(role, role, (n, k)), linear)
+        return 8 * stored_bytes({role: drawn}) / (n * k)
+
+    return Format(bits("linear"), bits("head"))
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Kind:
 OURS: Final = "bitnet_py"
 LLAMA_CPP: Final = "llama-cpp-python"
 KINDS: Final[Mapping[str, Kind]] = {
-    OURS: Kind("bitnet_py", "bitnet_py", {"ternary2": Format(2, 8)}),
+    OURS: Kind("bitnet_py", "bitnet_py", {name: own_format(name) for name in LINEARS}),
     LLAMA_CPP: Kind(
         "llama.cpp",
         "llama_cpp",
@@ -142,7 +155,7 @@ class Contestant:
             folder = where.scratch / f"{shape}-{self.format}"
             if not folder.exists():
                 folder.mkdir()
-                write_random_folder(folder, decoder_config(shape))
+                write_random_folder(folder, decoder_config(shape), linear=self.format)
             return str(folder)
         if not self.kind.reads_file:
             return ""

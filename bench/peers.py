@@ -52,9 +52,12 @@ Entrant: TypeAlias = Contestant | LlamaBench
 Process: TypeAlias = EngineProcess | LlamaBenchProcess
 
 
-def own_contestant() -> Contestant:
-    """This engine in its default format."""
-    return Contestant(OURS, next(iter(KINDS[OURS].formats)))
+OWN_FORMATS: Final = tuple(KINDS[OURS].formats)
+
+
+def own_contestant(weight_format: str = OWN_FORMATS[0]) -> Contestant:
+    """This engine, by default in its default format."""
+    return Contestant(OURS, weight_format)
 
 
 def phase_work(phase: str) -> tuple[int, int]:
@@ -252,6 +255,7 @@ def measure_shape(
     phases: Sequence[str],
     threads: Sequence[int],
     rounds: int,
+    ours: Contestant | None = None,
     usable_bytes: Callable[[], float] = available_bytes,
 ) -> None:
     """All phases and numbers of threads of one shape, this engine beside its peers."""
@@ -269,7 +273,7 @@ def measure_shape(
             fitting.append(peer)
         except EngineError as error:
             report.skip(name, str(error))
-    ours = own_contestant()
+    ours = ours or own_contestant()
     if {MEMORY, FIRST_TOKEN} & set(phases):
         fresh_rounds = min(rounds, FIRST_TOKEN_ROUNDS)
         entrants = [ours, *fitting]
@@ -351,6 +355,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="NAME[:FORMAT],...",
         help="default: all that are known; an empty text for none",
     )
+    parser.add_argument("--format", default=OWN_FORMATS[0], choices=OWN_FORMATS, help="of ours")
     add_peer_arguments(parser)
     add_report_arguments(parser)
     args = parser.parse_args(argv)
@@ -383,6 +388,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 phases=args.phases,
                 threads=args.threads,
                 rounds=args.rounds,
+                ours=own_contestant(args.format),
             )
     return report.exit_code()
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bitnet_py import _core
 
-__all__ = ["draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
+__all__ = ["LINEARS", "draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
 
 # Format, scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with equal
 # odds in ternary2 and -1, 0, 1 in trits5, and uniform in [-127, 127].

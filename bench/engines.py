@@ -6,6 +6,7 @@ Owns: their names, bits per weight, the model that each one gets. Does not own: 
 
 from __future__ import annotations
 
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,13 +36,12 @@ class Format(NamedTuple):
 
 def own_format(linear: str) -> Format:
     """What random models of ours take, scales with it."""
-    n, k = 512, 2560
-
-    def bits(role: str) -> float:
-        drawn = undrawn_tensor(_core.TensorSpec(role, role, (n, k)), linear)
-        return 8 * stored_bytes({role: drawn}) / (n * k)
-
-    return Format(bits("linear"), bits("head"))
+    bits = {}
+    for spec in _core.tensor_specs(decoder_config("700M")):
+        if spec.role in ("linear", "head"):
+            drawn = undrawn_tensor(spec, linear)  # memory that is not touched
+            bits[spec.role] = 8 * stored_bytes({spec.name: drawn}) / math.prod(spec.shape)
+    return Format(bits["linear"], bits["head"])
 
 
 @dataclass(frozen=True)

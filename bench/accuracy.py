@@ -46,7 +46,7 @@ class Case:
         checkpoint: the source.
         format: how the rows call it.
         method: of the conversion.
-        head: of the conversion; None: its default, int8.
+        head: of the conversion, one of TorchReference's.
         kv_dtype: of the KV cache.
         absmean: the linears of the source are dense, and the conversion makes them ternary.
         tolerance: of the perplexity, relative to transformers'.
@@ -56,7 +56,7 @@ class Case:
     checkpoint: str
     format: str
     method: str
-    head: str | None = None
+    head: str = "int6"
     kv_dtype: str = "f32"
     absmean: bool = False
     tolerance: float = TERNARY_TOLERANCE
@@ -67,12 +67,14 @@ CASES: Final = (
     Case("stories260K", "f32", "f32", "f32", tolerance=DENSE_TOLERANCE),
     Case("babyllama361", "f32", "f32", "f32", tolerance=DENSE_TOLERANCE),
     Case("bitllama1M", "ternary2, f32 head", "auto", "f32"),
-    Case("bitllama1M", "ternary2, int8 head", "auto"),
-    Case("bitllama1M", "ternary2, int8 head, f16 KV", "auto", kv_dtype="f16", least_agreement=0),
+    Case("bitllama1M", "ternary2, int8 head", "auto", "int8"),
+    Case("bitllama1M", "ternary2, int6 head", "auto"),
+    Case("bitllama1M", "ternary2, int8 head, f16 KV", "auto", "int8", "f16", least_agreement=0),
     Case(
         "stories260K",
         "absmean ternary2, int8 head",
         "absmean",
+        "int8",
         absmean=True,
         least_agreement=NONSENSE_AGREEMENT,
     ),
@@ -80,6 +82,7 @@ CASES: Final = (
         "babyllama361",
         "absmean ternary2, int8 head",
         "absmean",
+        "int8",
         absmean=True,
         least_agreement=NONSENSE_AGREEMENT,
     ),
@@ -104,11 +107,11 @@ PUBLISHED: Final = {  # (checkpoint, segments; None: all 394), the head dense
 
 
 @functools.cache
-def evaluate_source(source: Path, absmean: bool, int8_head: bool, text: str) -> Evaluation:
+def evaluate_source(source: Path, absmean: bool, head: str, text: str) -> Evaluation:
     """The source in transformers, by our rules."""
     from bench.torch_reference import TorchReference
 
-    reference = TorchReference(source, absmean=absmean, int8_head=int8_head)
+    reference = TorchReference(source, absmean=absmean, head=head)
     return evaluate_text(cast("Any", reference), text)
 
 
@@ -131,7 +134,7 @@ def prove(report: Report, case: Case, text: str, segments: int | None, packed: P
         unit="",
     )
     try:
-        theirs = evaluate_source(source, case.absmean, case.head is None, text)
+        theirs = evaluate_source(source, case.absmean, case.head, text)
     except ImportError as error:
         report.add(_of_phase(blank, "perplexity", ours.perplexity))
         report.skip(f"{name} transformers", str(error))
@@ -139,7 +142,7 @@ def prove(report: Report, case: Case, text: str, segments: int | None, packed: P
         compare_transformers(report, case, blank, ours, theirs)
     report.add(replace(_of_phase(blank, "predicted", ours.tokens), unit="tokens"))
     published = PUBLISHED.get((case.checkpoint, segments))
-    if published is not None and case.head is not None:
+    if published is not None and case.head == "f32":
         compare_published(report, blank, ours, published, case.tolerance)
     else:
         report.add(_of_phase(blank, "bits per byte", ours.bits_per_byte))

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.random_model import draw_codes, undrawn_tensor
+from bench.random_model import HEAD, draw_codes, undrawn_tensor
 from bitnet_py import _core
 from bitnet_py.checkpoint import FORMAT_VERSION, QUANT_METHOD
 from bitnet_py.convert.formats import Entry
@@ -23,11 +23,19 @@ from bitnet_py.convert.writer import SafetensorsWriter
 __all__ = ["write_random_folder"]
 
 SHARD_BYTES: Final = 5_000_000_000
-DTYPES: Final = {np.dtype(np.uint8): "U8", np.dtype(np.float32): "F32"}  # as safetensors has them
+DTYPES: Final = {  # as safetensors has them
+    np.dtype(np.uint8): "U8",
+    np.dtype(np.float16): "F16",
+    np.dtype(np.float32): "F32",
+}
 
 
 def write_random_folder(
-    folder: Path, config: Mapping[str, Any], seed: int = 0, linear: str = "ternary2"
+    folder: Path,
+    config: Mapping[str, Any],
+    seed: int = 0,
+    linear: str = "ternary2",
+    head: str = HEAD,
 ) -> None:
     """Writes a model without tokenizer; one tensor at a time is in memory.
 
@@ -36,12 +44,15 @@ def write_random_folder(
         config: the decoder's config.
         seed: equal seeds give equal weights.
         linear: "ternary2" or "trits5".
+        head: format of the output head, and of a tied embedding: "int6" or "int8".
     """
     specs = _core.tensor_specs(config)
     groups = [
         [
             Entry(name, DTYPES[array.dtype], array.shape)
-            for name, array in _named_arrays(spec.name, undrawn_tensor(spec, linear)).items()
+            for name, array in _named_arrays(
+                spec.name, undrawn_tensor(spec, config, linear, head)
+            ).items()
         ]
         for spec in specs
     ]
@@ -49,7 +60,7 @@ def write_random_folder(
     rng = np.random.default_rng(seed)
     with SafetensorsWriter(folder, groups, SHARD_BYTES) as writer:
         for spec in specs:
-            tensor = undrawn_tensor(spec, linear)
+            tensor = undrawn_tensor(spec, config, linear, head)
             draw_codes(spec, tensor, rng)
             for name, array in _named_arrays(spec.name, tensor).items():
                 writer.append(name, array)

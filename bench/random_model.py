@@ -1,4 +1,4 @@
-"""Models of a named shape with random weights: ternary linears, an int8 embedding and head.
+"""Models of a named shape with random weights: ternary linears, head and embedding as converted.
 
 Owns: random codes, made in packed form: packing a billion int8 weights would take minutes. Does not
 own: the layouts; where a shape has padding, the packer is used.
@@ -16,13 +16,16 @@ from bitnet_py import _core
 
 __all__ = ["LINEARS", "draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
 
-# Format, scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with equal
-# odds in ternary2 and -1, 0, 1 in trits5, and uniform in [-127, 127].
-LINEARS: Final = {
-    "ternary2": ("ternary2", "tensor", 2**0.5),
-    "trits5": ("trits5", "tensor", 1.5**0.5),
+HEAD: Final = "int6"  # as bitnet-convert stores a head by default
+EMBEDDING: Final = "int8"  # and an embedding of its own
+# Format: its scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with
+# equal odds in ternary2 and -1, 0, 1 in trits5, uniform in [-127, 127], or in [-32, 31].
+SCALES: Final = {
+    "ternary2": ("tensor", 2**0.5),
+    "trits5": ("tensor", 1.5**0.5),
+    "int8": ("row", 3**0.5 / 127),
+    "int6": ("group", 3**0.5 / 32),
 }
-HEAD: Final = ("int8", "row", 3**0.5 / 127)
 BLOCK_WORDS: Final = 1 << 15  # random bytes are mended while they are in the cache
 LOW_BITS: Final = np.uint64(0x5555555555555555)  # the low bit of each 2-bit code
 SIGN_BITS: Final = np.uint64(0x8080808080808080)  # of each int8
@@ -31,7 +34,10 @@ ONE: Final = np.uint64(1)
 
 
 def random_tensors(
-    config: Mapping[str, Any], seed: int = 0, linear: str = "ternary2"
+    config: Mapping[str, Any],
+    seed: int = 0,
+    linear: str = "ternary2",
+    head: str = HEAD,
 ) -> dict[str, _core.PackedTensor]:
     """All tensors of a decoder, as `_core.Model` takes them.
 
@@ -39,11 +45,12 @@ def random_tensors(
         config: the decoder's config.
         seed: equal seeds give equal weights.
         linear: "ternary2" or "trits5".
+        head: format of the output head, and of a tied embedding: "int6" or "int8".
     """
     rng = np.random.default_rng(seed)
     tensors = {}
     for spec in _core.tensor_specs(config):
-        tensors[spec.name] = undrawn_tensor(spec, linear)
+        tensors[spec.name] = undrawn_tensor(spec, config, linear, head)
         draw_codes(spec, tensors[spec.name], rng)
     return tensors
 
@@ -56,7 +63,12 @@ def stored_bytes(tensors: Mapping[str, _core.PackedTensor]) -> int:
     )
 
 
-def undrawn_tensor(spec: _core.TensorSpec, linear: str = "ternary2") -> _core.PackedTensor:
+def undrawn_tensor(
+    spec: _core.TensorSpec,
+    config: Mapping[str, Any],
+    linear: str = "ternary2",
+    head: str = HEAD,
+) -> _core.PackedTensor:
     """A tensor whose packed codes are memory not touched yet; `draw_codes` fills it.
 
     Scales are such that a product of unit activations has variance 1, so no value overflows.
@@ -65,9 +77,18 @@ def undrawn_tensor(spec: _core.TensorSpec, linear: str = "ternary2") -> _core.Pa
         values = np.full(spec.shape, 1 if spec.role == "norm" else 0, np.float32)
         return _core.PackedTensor("f32", values, None, "none")
     n, k = spec.shape
-    format_name, kind, unit = LINEARS[linear] if spec.role == "linear" else HEAD
-    scale = np.zeros(_core.scale_shape(format_name, kind, n, k), np.float32)
-    scale[:n] = unit * k**-0.5  # padded rows keep 0
+    if spec.role == "linear":
+        format_name = linear
+    else:
+        is_head = spec.role == "head" or bool(config.get("tie_word_embeddings"))
+        format_name = head if is_head else EMBEDDING
+    kind, unit = SCALES[format_name]
+    shape = _core.scale_shape(format_name, kind, n, k)
+    scale = np.full(shape, unit * k**-0.5, np.float16 if kind == "group" else np.float32)
+    if kind == "row":
+        scale[n:] = 0  # padded rows
+    elif kind == "group":  # [panels, groups, rows of a panel]
+        scale[-1, :, n - (shape[0] - 1) * shape[2] :] = 0
     data = np.empty(_core.packed_shape(format_name, n, k), np.uint8)
     return _core.PackedTensor(format_name, data, scale, kind)
 
@@ -82,17 +103,21 @@ def draw_codes(
     if tensor.format == "trits5":
         _draw_trits5(n, k, tensor, rng)
         return
-    is_ternary = tensor.format == "ternary2"
-    if tensor.data.size * (4 if is_ternary else 1) != n * k:  # padding has a code of its own
-        low, pack = (-1, _core.pack_ternary2) if is_ternary else (-127, _core.pack_int8)
-        tensor.data[...] = pack(rng.integers(low, -low, (n, k), np.int8, endpoint=True))
+    low, high, bits, pack = {
+        "ternary2": (-1, 1, 2, _core.pack_ternary2),
+        "int8": (-127, 127, 8, _core.pack_int8),
+        "int6": (-32, 31, 6, _core.pack_int6),
+    }[tensor.format]
+    if tensor.data.size * 8 != n * k * bits:  # padding has a code of its own
+        tensor.data[...] = pack(rng.integers(low, high, (n, k), np.int8, endpoint=True))
         return
-    mend = _mend_ternary2 if is_ternary else _mend_int8
+    mend = {"ternary2": _mend_ternary2, "int8": _mend_int8}.get(tensor.format)
     words = tensor.data.reshape(-1).view(np.uint64)
     for begin in range(0, len(words), BLOCK_WORDS):
         block = words[begin : begin + BLOCK_WORDS]
         block[:] = rng.integers(0, 1 << 64, len(block), np.uint64)
-        mend(block)
+        if mend is not None:  # every byte is valid int6
+            mend(block)
 
 
 def _draw_trits5(n: int, k: int, tensor: _core.PackedTensor, rng: np.random.Generator) -> None:

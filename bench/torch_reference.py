@@ -28,10 +28,14 @@ class IntegerLinear(torch.nn.Module):
     """x [..., K] as int8 per token, times whole numbers [N, K]; exact below sums of 2^24."""
 
     def __init__(self, codes: torch.Tensor, scale: torch.Tensor) -> None:
-        """Takes codes as float32 [N, K], and their scale, one number or one per row [N]."""
+        """Takes codes as float32 [N, K], and their scale.
+
+        It is one number, one per row [N], or one for each weight [N, K].
+        """
         super().__init__()
-        self.codes = codes
-        self.scale = scale
+        per_weight = scale.ndim == 2
+        self.codes = codes * scale if per_weight else codes
+        self.scale = torch.ones(()) if per_weight else scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product [..., N]."""
@@ -50,13 +54,14 @@ class TorchReference:
         config: holds vocab_size.
     """
 
-    def __init__(self, source: Path, *, absmean: bool, int8_head: bool) -> None:
+    def __init__(self, source: Path, *, absmean: bool, head: str) -> None:
         """Loads a source in float32.
 
         Args:
             source: a Hugging Face folder; a BitNet one quantizes its activations by itself.
             absmean: make every linear ternary, with one scale each.
-            int8_head: make the output head int8, and a tied embedding with it.
+            head: "int8" or "int6": the format of the output head, and of a tied embedding;
+                "f32": leave them.
         """
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -70,8 +75,8 @@ class TorchReference:
         with torch.no_grad():
             if absmean:
                 self._make_ternary()
-            if int8_head:
-                self._make_int8_head()
+            if head != "f32":
+                self._quantize_head(*{"int8": int8_rows, "int6": int6_groups}[head](self._head()))
 
     def session(self, _max_seq_len: int) -> TorchSession:
         """An empty sequence."""
@@ -87,15 +92,39 @@ class TorchReference:
                         codes = (weight * (1 / gamma)).round().clamp(-1, 1)
                         setattr(block, name, IntegerLinear(codes, gamma))
 
-    def _make_int8_head(self) -> None:
-        weight = self._model.lm_head.weight
+    def _head(self) -> torch.Tensor:
+        weight: torch.Tensor = self._model.lm_head.weight
+        return weight
+
+    def _quantize_head(self, codes: torch.Tensor, scale: torch.Tensor) -> None:
         embedding = self._model.model.embed_tokens
-        is_tied = embedding.weight is weight
-        scale = weight.abs().amax(dim=-1) / 127
-        codes = (weight / scale[:, None]).round().clamp(-127, 127)
+        is_tied = embedding.weight is self._head()
         self._model.lm_head = IntegerLinear(codes, scale)
         if is_tied:
-            embedding.weight = torch.nn.Parameter(codes * scale[:, None])
+            per_weight = scale if scale.ndim == 2 else scale[:, None]
+            embedding.weight = torch.nn.Parameter(codes * per_weight)
+
+
+def int8_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes in [-127, 127] and a scale per row, absmax."""
+    scale = weight.abs().amax(dim=-1) / 127
+    return (weight / scale[:, None]).round().clamp(-127, 127), scale
+
+
+def int6_groups(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes in [-32, 31] and float16 scales of 32 columns each, one number per weight.
+
+    The scale of the smallest squared error among max|w| / d, d = 28..43 (csrc/packing/int6.h).
+    """
+    n, k = weight.shape
+    groups = torch.nn.functional.pad(weight, (0, -k % 32)).reshape(n, -1, 32)
+    scales = groups.abs().amax(-1) / torch.arange(28.0, 44.0)[:, None, None]
+    scales = scales.half().float()[..., None]
+    codes = (groups * (1 / scales)).round().clamp(-32, 31)
+    best = (groups - scales * codes).square().sum(-1).argmin(0)[None, ..., None]
+    scale = scales.gather(0, best)[0].expand(-1, -1, 32).reshape(n, -1)[:, :k]
+    codes = codes.gather(0, best.expand(-1, -1, -1, 32))[0].reshape(n, -1)[:, :k]
+    return codes, scale
 
 
 class TorchSession:

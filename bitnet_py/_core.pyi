@@ -24,13 +24,14 @@ class FormatInfo(NamedTuple):
     packed: bool
     int8_activations: bool
     scale_kinds: tuple[str, ...]
+    group_size: int
 
 def formats() -> list[FormatInfo]: ...
 def packed_shape(format: str, n: int, k: int) -> tuple[int, ...]:
     """Shape of the stored codes: [N_pad/rows, tiles, bytes of a tile] when packed, else [n, k]."""
 
 def scale_shape(format: str, scale_kind: str, n: int, k: int) -> tuple[int, ...]:
-    """Shape of the stored scale: (), [1], [N_pad] or [ceil(K/128), N_pad]."""
+    """Shape of the stored scale: (), [1], [N_pad], [ceil(K/128), N_pad]; docs/format.md."""
 
 def absmean_row_sums(w: NDArray[np.float32]) -> NDArray[np.float64]:
     """Sum of |w| of each row of w [N, K], in float64."""
@@ -65,6 +66,16 @@ def pack_int8(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
     """codes [N, K] -> uint8 [N_pad/8, K_pad/4, 32]."""
 
 def unpack_int8(packed: NDArray[np.uint8], n: int, k: int) -> NDArray[np.int8]: ...
+def quantize_int6_groups(
+    w: NDArray[np.float32],
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Groups of 32 along K: codes int8 [N, K] in [-32, 31], scale float32 [N, ceil(K/32)] that
+    float16 holds."""
+
+def pack_int6(codes: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """codes [N, K] in [-32, 31] -> uint8 [N_pad/32, K_pad/4, 96]."""
+
+def unpack_int6(packed: NDArray[np.uint8], n: int, k: int) -> NDArray[np.int8]: ...
 
 # ---- kernels -------------------------------------------------------------------------------------
 

@@ -61,9 +61,9 @@ def convert(
         method: "auto" (lossless where the source is ternary, else absmean), "absmean", "f32",
             "f16", "bf16", or "dense" (each matrix in the float type of the source).
         scale: granularity of absmean scales, "tensor" (the default), "row" or "group" (128).
-        head: format of the output head, and of a tied embedding: "int8" (the default of ternary
-            methods), "f32", "f16", "bf16" or "ternary". An embedding of its own is int8 too, or
-            as the source has it where the head is to be dense.
+        head: format of the output head, and of a tied embedding: "int6" (the default of ternary
+            methods), "int8", "f32", "f16", "bf16" or "ternary". An embedding of its own is int8,
+            or as the source has it where the head is to be dense.
         ternary_store: how ternary codes lie in the files, "ternary2" (2 bits per weight) or
             "trits5" (1.6 bits; the same codes, so the same results).
         format: of the output; "bitnet_py" is the packed folder.

@@ -154,7 +154,7 @@ class _Chooser:
         """The output head, which a tied embedding is too."""
         head = self._options.head
         if head is None:
-            return self._table(weight)
+            return self._table(weight, self._method.head)
         if head == TERNARY_HEAD:
             kind = self._options.scale_kind if self._method.scale_kinds else "tensor"
             return StoredAs(as_ternary(weight) or AbsmeanWeight(weight, kind), TERNARY)
@@ -162,16 +162,16 @@ class _Chooser:
 
     def _embedding(self, weight: Weight) -> StoredAs:
         """An embedding of its own: as exact as the user wants the head to be."""
-        if self._options.head in (None, "int8", TERNARY_HEAD):
-            return self._table(weight)
+        if self._options.head in (None, "int6", "int8", TERNARY_HEAD):
+            return self._table(weight, self._method.embedding)
         return self._dense(weight)
 
-    def _table(self, weight: Weight) -> StoredAs:
+    def _table(self, weight: Weight, format_id: str | None) -> StoredAs:
         """The method's own choice for embedding and head."""
         ternary = as_ternary(weight) if self._method.scale_kinds else None
         if ternary is not None:
             return StoredAs(ternary, TERNARY)
-        return StoredAs(weight, self._method.head or exact_dense_format(weight))
+        return StoredAs(weight, format_id or exact_dense_format(weight))
 
     def _dense(self, weight: Weight) -> StoredAs:
         return StoredAs(weight, self._method.dense or exact_dense_format(weight))

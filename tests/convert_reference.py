@@ -1,6 +1,6 @@
 """What the converter must write, told in plain numpy from the documents and not from its code.
 
-Layouts: csrc/packing/ternary2.h, int8.h, docs/format.md; absmean: arXiv 2402.17764; the packed
+Layouts: csrc/packing/*.h, docs/format.md; absmean: arXiv 2402.17764; the packed
 checkpoints of Hugging Face: transformers/integrations/bitnet.py.
 """
 
@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import reference
 import torch
 from safetensors import safe_open
 
@@ -91,6 +92,10 @@ def stored_matrix(folder: Path, name: str, n: int, k: int) -> np.ndarray:
     if data.dtype != torch.uint8:
         return data.float().numpy()
     scale = tensors[f"{name}_scale"].float().numpy()
+    if scale.ndim == 3:
+        by_row = scale.swapaxes(1, 2).reshape(-1, scale.shape[1])
+        codes = reference.unpack_int6(data.numpy(), n, k)
+        return codes * np.repeat(by_row[:n], 32, axis=1)[:, :k]
     decode = decode_ternary2 if data.shape[0] == -(-n // 32) else decode_int8
     codes = decode(data.numpy(), n, k).astype(np.float32)
     if scale.ndim == 2:

@@ -77,6 +77,12 @@ def random_int8(n: int, k: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-127, 128, shape).astype(np.int8).view(np.uint8)
 
 
+def random_int6(n: int, k: int, seed: int = 0) -> np.ndarray:
+    """Random packed codes, every byte valid: uint8 [N_pad/32, K_pad/4, 96]."""
+    shape = (-(-n // 32), -(-k // 8) * 2, 96)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
 def random_acts(tokens: int, k: int, seed: int = 1) -> np.ndarray:
     """int8 [tokens, k] over the whole range, with one row of each extreme where there is room."""
     q = np.random.default_rng(seed).integers(-128, 128, (tokens, k)).astype(np.int8)

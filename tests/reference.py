@@ -13,7 +13,7 @@ TINY = float(np.finfo(np.float32).tiny)  # below it roundings are absolute
 GROUP = 128
 
 
-# ---- Stored layouts: csrc/packing/ternary2.h, trits5.h, int8.h
+# ---- Stored layouts: csrc/packing/ternary2.h, trits5.h, int8.h, int6.h
 
 
 def unpack_ternary2(packed: Array, n: int, k: int) -> Array:
@@ -60,6 +60,20 @@ def unpack_int8(packed: Array, n: int, k: int) -> Array:
     return np.ascontiguousarray(rows.reshape(panels * 8, tiles * 4)[:n, :k])
 
 
+def unpack_int6(packed: Array, n: int, k: int) -> Array:
+    """uint8 [N_pad/32, K_pad/4, 96] -> int8 [n, k] in [-32, 31].
+
+    A tile is three runs of 32 bytes. Byte 4*i + j of run r holds column j: of row i + 8*r the code
+    in bits 0-5, of row i + 24 two bits in bits 6-7, the highest of them in run 0.
+    """
+    panels, tiles, _ = packed.shape
+    runs = packed.reshape(panels, tiles, 3, 8, 4).astype(np.int64)
+    high = runs[:, :, 0] // 64 * 16 + runs[:, :, 1] // 64 * 4 + runs[:, :, 2] // 64
+    rows = np.concatenate([runs % 64, high[:, :, None]], axis=2)  # panel, tile, field, i, j
+    codes = rows.transpose(0, 2, 3, 1, 4).reshape(panels * 32, tiles * 4)
+    return (codes[:n, :k] - 32).astype(np.int8)
+
+
 # ---- Quantization
 
 
@@ -68,6 +82,35 @@ def absmean(w: Array) -> tuple[Array, np.float32]:
     gamma = np.float32(max(np.abs(w).mean(dtype=np.float64), 1e-5))
     t = np.clip(np.rint(w * (np.float32(1) / gamma)), -1, 1).astype(np.int8)
     return t, gamma
+
+
+def quantize_int6(w: Array) -> tuple[Array, Array]:
+    """Bitwise: codes int8 [N, K] in [-32, 31] and float16 scales [N, ceil(K/32)] as float32.
+
+    Of the scales max|w| / d, d = 28..43, the one with the smallest squared error (first of equals).
+    """
+    n, k = w.shape
+    padded = np.zeros((n, -(-k // 32) * 32), np.float32)
+    padded[:, :k] = w
+    groups = padded.reshape(n, -1, 32)
+    largest = np.abs(groups).max(2)
+    best = np.zeros_like(largest)
+    codes = np.zeros(groups.shape, np.float32)
+    least = np.full(largest.shape, np.inf, np.float32)
+    for divisor in range(28, 44):
+        scale = (largest / np.float32(divisor)).astype(np.float16).astype(np.float32)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            tried = np.clip(np.rint(groups * (np.float32(1) / scale)[..., None]), -32, 31)
+        error = (groups - scale[..., None] * tried) ** 2
+        lanes = np.zeros((*largest.shape, 8), np.float32)
+        for first in range(0, 32, 8):
+            lanes += error[..., first : first + 8]
+        total = np.zeros_like(largest)
+        for lane in range(8):
+            total += lanes[..., lane]
+        better = (scale > 0) & (total < least)
+        best[better], least[better], codes[better] = scale[better], total[better], tried[better]
+    return codes.reshape(n, -1)[:, :k].astype(np.int8), best
 
 
 def quantize_act(x: Array) -> tuple[Array, Array, Array]:
@@ -87,18 +130,29 @@ def dot(q: Array, codes: Array) -> Array:
     return np.rint(q.astype(np.float64) @ codes.T.astype(np.float64)).astype(np.int32)
 
 
-def linear(x: Array, codes: Array, scale: Array, kind: str) -> Array:
-    """Bitwise W1.58A8 or W8A8; scale per tensor [1], row [N_pad] or group [groups, N_pad]."""
+def linear(x: Array, codes: Array, scale: Array, kind: str, group_size: int = GROUP) -> Array:
+    """Bitwise W1.58A8 or W8A8; scale per tensor [1], row [N_pad] or group [groups, N_pad].
+
+    group_size: columns that share a group scale.
+    """
     q, act_scale, _ = quantize_act(x)
     n, k = codes.shape
     if kind != "group":
         row_scale = np.broadcast_to(scale, (n,)) if kind == "tensor" else scale[:n]
         return dot(q, codes).astype(np.float32) * (act_scale[:, None] * row_scale)
+    if scale.ndim == 3:  # int6
+        scale = scale.swapaxes(0, 1).reshape(scale.shape[1], -1)
     total = np.zeros((len(x), n), np.float32)
-    for group, first in enumerate(range(0, k, GROUP)):
-        part = dot(q[:, first : first + GROUP], codes[:, first : first + GROUP])
+    for group, first in enumerate(range(0, k, group_size)):
+        last = first + group_size
+        part = dot(q[:, first:last], codes[:, first:last])
         total += part.astype(np.float32) * scale[group, :n].astype(np.float32)
     return act_scale[:, None] * total
+
+
+def by_panel(scale: Array) -> Array:
+    """Scales [groups, N_pad] as int6 stores them, [N_pad/32, groups, 32]."""
+    return np.ascontiguousarray(scale.reshape(len(scale), -1, 32).swapaxes(0, 1))
 
 
 def dense(x: Array, w: Array) -> tuple[Array, Array]:

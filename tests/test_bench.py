@@ -240,8 +240,18 @@ def test_random_codes_take_every_value() -> None:
     weight = tensors["model.layers.1.mlp.down_proj.weight"].data
     shares = np.bincount(_core.unpack_ternary2(weight, 256, 512).ravel() + 1) / (256 * 512)
     np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=0.02)
-    head = _core.unpack_int8(tensors["lm_head.weight"].data, 512, 256)
-    assert set(np.unique(head)) == set(range(-127, 128))
+    head = _core.unpack_int6(tensors["lm_head.weight"].data, 512, 256)
+    assert set(np.unique(head)) == set(range(-32, 32))
+    embedding = _core.unpack_int8(tensors["model.embed_tokens.weight"].data, 512, 256)
+    assert set(np.unique(embedding)) == set(range(-127, 128))
+
+
+@pytest.mark.parametrize("head", ["int6", "int8"])
+def test_a_tied_random_embedding_has_the_format_of_the_head(head: str) -> None:
+    config = shapes.decoder_config("tiny") | {"tie_word_embeddings": True}
+    tensors = random_tensors(config, head=head)
+    assert tensors["model.embed_tokens.weight"].format == head
+    _core.Model(config, tensors, threads=1, validate=True)
 
 
 @pytest.mark.parametrize("config", [shapes.decoder_config("tiny"), PADDED], ids=["tiny", "padded"])

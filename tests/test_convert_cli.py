@@ -109,7 +109,11 @@ def test_progress_is_plain_lines_away_from_a_terminal(
         (["--method", "ptq"], 2, "got 'ptq'"),
         (["--scale", "block"], 2, "expected one of tensor, row, group, got scale 'block'"),
         (["--method", "f32", "--scale", "row"], 2, "expected no scale with method f32"),
-        (["--head", "int4"], 2, "head to be one of bf16, f16, f32, int8, ternary, got 'int4'"),
+        (
+            ["--head", "int4"],
+            2,
+            "head to be one of bf16, f16, f32, int6, int8, ternary, got 'int4'",
+        ),
         (["--ternary-store", "i2_s"], 2, "ternary_store to be one of ternary2, trits5, got 'i2_s'"),
         (["--format", "gguf"], 2, "format to be one of bitnet_py, got 'gguf'"),
         (["--verify", "nowhere.txt"], 1, "nowhere.txt: no such text"),

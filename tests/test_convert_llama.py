@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 import torch
 from convert_reference import (
     absmean,
@@ -13,6 +14,7 @@ from convert_reference import (
     int8_rows,
     quantization_config,
     read_tensors,
+    stored_matrix,
 )
 from tiny_checkpoint import (
     LLAMA,
@@ -52,6 +54,11 @@ def test_absmean_equals_the_oracle(tmp_path: Path, dtype: str, scale: str, shard
             assert np.array_equal(stored[..., :n_scales], gamma), name
             assert not stored[..., n_scales:].any(), "padded rows have scale 0"
         elif tensor.ndim == 2:
+            if name == "lm_head.weight":
+                codes, gamma = reference.quantize_int6(w)
+                whole = codes * np.repeat(gamma, 32, axis=1)[:, : w.shape[1]]
+                assert np.array_equal(stored_matrix(tmp_path / "out", name, *w.shape), whole)
+                continue
             codes, gamma = int8_rows(w)
             assert np.array_equal(decode_int8(after[name].numpy(), *w.shape), codes)
             assert np.array_equal(after[f"{name}_scale"].numpy()[: len(gamma)], gamma)
@@ -87,7 +94,7 @@ def test_dense_rounds_once(tmp_path: Path, method: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("head", ["int8", "f32", "f16", "bf16", "ternary"])
+@pytest.mark.parametrize("head", ["int6", "int8", "f32", "f16", "bf16", "ternary"])
 def test_head_formats(tmp_path: Path, tied: bool, head: str) -> None:
     source = make_checkpoint(tmp_path / "src", dtype=torch.bfloat16, tie_word_embeddings=tied)
     report = convert(source, tmp_path / "out", method="absmean", head=head)
@@ -98,7 +105,26 @@ def test_head_formats(tmp_path: Path, tied: bool, head: str) -> None:
     assert report.head == checkpoint.tensors[name].format
     if not tied:
         embedding = checkpoint.tensors["model.embed_tokens.weight"].format
-        assert embedding == ("int8" if head in ("int8", "ternary") else "bf16")
+        assert embedding == ("int8" if head in ("int6", "int8", "ternary") else "bf16")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_int6_head_equals_the_oracle(tmp_path: Path, dtype: str) -> None:
+    """The default of ternary methods. 70 rows and a width of 72 leave padding and a short group."""
+    changes = {"vocab_size": 70, "hidden_size": 72, "tie_word_embeddings": True}
+    source = make_checkpoint(tmp_path / "src", dtype=DTYPES[dtype], **changes)
+    convert(source, tmp_path / "out", method="absmean")
+    name = "model.embed_tokens.weight"
+    w = read_tensors(source)[name].float().numpy()
+    codes, scale = reference.quantize_int6(w)
+    expected = codes * np.repeat(scale, 32, axis=1)[:, :72]
+    np.testing.assert_array_equal(stored_matrix(tmp_path / "out", name, 70, 72), expected)
+    checkpoint = read_checkpoint(tmp_path / "out")
+    assert checkpoint.tensors[name].format == "int6"
+    stored = read_tensors(tmp_path / "out")[f"{name}_scale"]
+    assert stored.dtype == torch.float16
+    assert tuple(stored.shape) == (3, 3, 32)
+    assert not stored[2, :, 6:].any(), "padded rows have scale 0"
 
 
 @pytest.mark.parametrize("method", ["absmean", "bf16"])

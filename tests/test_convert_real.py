@@ -12,6 +12,7 @@ import torch
 from convert_reference import absmean, int8_rows, quantization_config, read_tensors
 
 import bitnet_py
+from bitnet_py.checkpoint import read_checkpoint
 from bitnet_py.convert import convert
 from bitnet_py.evaluate import Evaluation, evaluate_text
 
@@ -152,8 +153,13 @@ def test_bitllama_keeps_its_sub_norms(tmp_path: Path) -> None:
     assert decoder["hidden_act"] == "silu"
 
 
-def test_an_int8_head_costs_little(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("head", ["int6", "int8"])
+def test_a_quantized_head_costs_little(tmp_path: Path, text: str, head: str) -> None:
+    """Of a real BitNet, its tied embedding included: int6 is the default."""
     convert(MODELS / "bitllama1M", tmp_path / "dense", head="f32")
-    convert(MODELS / "bitllama1M", tmp_path / "int8")
-    dense, int8 = (evaluate_ours(tmp_path / name, text).perplexity for name in ("dense", "int8"))
-    assert int8 / dense == pytest.approx(1, abs=0.003)
+    convert(MODELS / "bitllama1M", tmp_path / "quantized", head=None if head == "int6" else head)
+    formats = {t.format for t in read_checkpoint(tmp_path / "quantized").tensors.values()}
+    assert formats == {"ternary2", head, "f32"}
+    dense = evaluate_ours(tmp_path / "dense", text).perplexity
+    quantized = evaluate_ours(tmp_path / "quantized", text).perplexity
+    assert quantized / dense == pytest.approx(1, abs=0.001)

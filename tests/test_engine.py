@@ -34,6 +34,7 @@ FORMATS = [
     ("trits5", "row"),
     ("trits5", "group"),
     ("int8", "row"),
+    ("int6", "group"),
     ("f32", "none"),
     ("f16", "none"),
     ("bf16", "none"),
@@ -486,13 +487,43 @@ def test_embedding_rows_of_every_format_agree_with_their_values() -> None:
     base = _core.Session(tiny_core_model(embedding="f32"), 8).forward([5], "last")
     assert base.shape == (1, 97)
     outputs = []
-    for format in ("f32", "f16", "bf16", "int8"):
+    for format in ("f32", "f16", "bf16", "int8", "int6"):
         tensors = tiny_tensors(TINY_DECODER)
         tensors[HEAD] = pack(table, format, "row")
         model = _core.Model(TINY_DECODER, tensors)
         outputs.append(_core.Session(model, 8).forward([5])[0])
     for other in outputs[1:]:
         assert np.corrcoef(outputs[0], other)[0, 1] > 0.99
+
+
+def test_an_int6_embedding_is_looked_up_exactly() -> None:
+    """An embedding of int6 and one of the float32 values that it stands for: the same bits."""
+    table = np.random.default_rng(3).normal(size=(97, 60)).astype(np.float32)
+    decoder = TINY_DECODER | {"hidden_size": 60, "tie_word_embeddings": False}
+    tensors = tiny_tensors(decoder)
+    codes, scale = _core.quantize_int6_groups(table)
+    values = codes * np.repeat(scale, 32, axis=1)[:, :60]
+    name = "model.embed_tokens.weight"
+    logits = []
+    for weight in (pack(table, "int6", "group"), pack(values, "f32", "none")):
+        model = _core.Model(decoder, tensors | {name: weight})
+        logits.append(_core.Session(model, 200).forward(np.arange(97, dtype=np.int32), "all"))
+    np.testing.assert_array_equal(*logits)
+
+
+def test_int6_padding_is_looked_at() -> None:
+    table = np.random.default_rng(3).normal(size=(97, 64)).astype(np.float32)
+    good = pack(table, "int6", "group")
+    tensors = tiny_tensors(TINY_DECODER) | {HEAD: good}
+    _core.Model(TINY_DECODER, tensors)
+    last_tile = good.data[3, 15]
+    bad = good._replace(data=changed(good.data, -1, last_tile[-1] ^ 1))
+    with pytest.raises(ValueError, match=r"expected code 32 in padding, in the tile at byte 6048"):
+        _core.Model(TINY_DECODER, tensors | {HEAD: bad})
+    bad = good._replace(scale=changed(good.scale, -1, 1))
+    with pytest.raises(ValueError, match="expected 0 in padded rows, got 1"):
+        _core.Model(TINY_DECODER, tensors | {HEAD: bad})
+    assert good.scale[0, 0, 31] != 0  # of a row that is there
 
 
 def test_ctrl_c_stops_a_long_call_and_keeps_the_session() -> None:

@@ -14,6 +14,7 @@ from kernel_cases import (
     TOKENS,
     calls,
     random_acts,
+    random_int6,
     random_int8,
     random_ternary2,
     random_trits5,
@@ -26,8 +27,10 @@ FORMATS = {
     "ternary2": (random_ternary2, reference.unpack_ternary2),
     "trits5": (random_trits5, reference.unpack_trits5),
     "int8": (random_int8, reference.unpack_int8),
+    "int6": (random_int6, reference.unpack_int6),
 }
-PANEL_ROWS = {"ternary2": 32, "trits5": 32, "int8": 8}
+PANEL_ROWS = {"ternary2": 32, "trits5": 32, "int8": 8, "int6": 32}
+GROUP = {"ternary2": 128, "trits5": 128, "int6": 32}
 SCALES = ["tensor", "row", "group-f16", "group-f32"]
 
 
@@ -52,8 +55,12 @@ def random_weight(format_name: str, n: int, k: int, seed: int = 0) -> tuple[np.n
 def random_scale(format_name: str, kind: str, n: int, k: int) -> np.ndarray:
     rows = PANEL_ROWS[format_name]
     n_pad = -(-n // rows) * rows
-    shape = {"tensor": (1,), "row": (n_pad,)}.get(kind, (-(-k // 128), n_pad))
+    shape = {"tensor": (1,), "row": (n_pad,)}.get(
+        kind, (-(-k // GROUP.get(format_name, 128)), n_pad)
+    )
     scale = np.random.default_rng(3).uniform(0.01, 2, shape)
+    if format_name == "int6":
+        scale = reference.by_panel(scale)
     return scale.astype(np.float16 if kind == "group-f16" else np.float32)
 
 
@@ -134,6 +141,34 @@ def test_int8_linear_is_the_formula_bit_by_bit(isa: str, shape: tuple[int, int])
     for tokens in TOKENS:
         got = _core.Kernels(isa, 2).linear("int8", packed, scale, "row", n, k, x[:tokens])
         np.testing.assert_array_equal(got, expected[:tokens], f"{tokens} tokens")
+
+
+@pytest.mark.parametrize("kind", ["group-f16", "group-f32"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_int6_linear_is_the_formula_bit_by_bit(isa: str, shape: tuple[int, int], kind: str) -> None:
+    n, k = shape
+    packed, codes = random_weight("int6", n, k)
+    scale = random_scale("int6", kind, n, k)
+    x = random_x(max(TOKENS), k)
+    expected = reference.linear(x, codes, scale, "group", 32)
+    for tokens, threads in calls():
+        kernels = _core.Kernels(isa, threads)
+        got = kernels.linear("int6", packed, scale, "group", n, k, x[:tokens])
+        message = f"{tokens} tokens, {threads} threads"
+        np.testing.assert_array_equal(got, expected[:tokens], message)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+@pytest.mark.parametrize("act", [-128, 127])
+@pytest.mark.parametrize("code", [-32, 31])
+@pytest.mark.parametrize("isa", ISAS)
+def test_int6_products_do_not_saturate(isa: str, code: int, act: int, tokens: int) -> None:
+    n, k = 33, 1030
+    packed = _core.pack_int6(np.full((n, k), code, np.int8))
+    q = np.full((tokens, k), act, np.int8)
+    got = _core.Kernels(isa).dot("int6", packed, n, k, q)
+    np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -263,11 +298,12 @@ def test_nothing_is_read_past_the_end(isa: str, shape: tuple[int, int], tokens: 
         ("trits5", "row"),
         ("trits5", "group-f16"),
         ("int8", "row"),
+        ("int6", "group-f16"),
     ]:
         packed, codes = random_weight(format_name, n, k)
         scale = random_scale(format_name, kind, n, k)
         kind = kind.partition("-")[0]
-        expected = reference.linear(x, codes, scale, kind)
+        expected = reference.linear(x, codes, scale, kind, GROUP.get(format_name, 128))
         stored, codes_there = as_multiplied(kernels, format_name, guard.copy(packed), n, k)
         got = kernels.linear(stored, guard.copy(codes_there), guard.copy(scale), kind, n, k, x)
         np.testing.assert_array_equal(got, expected)

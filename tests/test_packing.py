@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import quantize_int6, unpack_int6
 
 from bitnet_py import _core
 
@@ -69,6 +70,35 @@ def test_int8_follows_the_diagram_and_comes_back(n: int, k: int) -> None:
     tiles = padded.reshape(padded.shape[0] // 8, 8, -1, 4).transpose(0, 2, 1, 3)
     np.testing.assert_array_equal(packed.view(np.int8), tiles.reshape(packed.shape))
     np.testing.assert_array_equal(_core.unpack_int8(packed, n, k), codes)
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_int6_follows_the_diagram_and_comes_back(n: int, k: int) -> None:
+    codes = np.random.default_rng(1).integers(-32, 32, (n, k)).astype(np.int8)
+    packed = _core.pack_int6(codes)
+    assert packed.shape == _core.packed_shape("int6", n, k) == (-(-n // 32), -(-k // 8) * 2, 96)
+    np.testing.assert_array_equal(unpack_int6(packed, n, k), codes)
+    np.testing.assert_array_equal(_core.unpack_int6(packed, n, k), codes)
+    padded = unpack_int6(packed, packed.shape[0] * 32, packed.shape[1] * 4)
+    assert not padded[n:].any()
+    assert not padded[:, k:].any()
+
+
+def test_the_64_codes_of_int6_lie_where_the_header_says() -> None:
+    """Row 24 is spread over the high bits of rows 0, 8 and 16."""
+    codes = np.full((32, 4), -32, np.int8)
+    codes[[0, 8, 16, 24], 2] = [1 - 32, 2 - 32, 3 - 32, 0b011011 - 32]
+    tile = _core.pack_int6(codes)[0, 0]
+    assert tile[[2, 34, 66]].tolist() == [0b01_000001, 0b10_000010, 0b11_000011]
+    assert tile.sum() == tile[[2, 34, 66]].sum()
+
+
+@pytest.mark.parametrize("bad", [-33, 32, 127, -128])
+def test_values_that_are_not_int6_are_refused_by_place(bad: int) -> None:
+    codes = np.zeros((5, 6), np.int8)
+    codes[3, 4] = bad
+    with pytest.raises(ValueError, match=rf"\[-32, 31\], got {bad} at row 3, column 4"):
+        _core.pack_int6(codes)
 
 
 @pytest.mark.parametrize("bad", [-2, 2, 127, -128])
@@ -170,6 +200,42 @@ def test_int8_rows() -> None:
     assert (error <= scale[:, None] * np.float32(0.5) + np.abs(w) * 4 * EPS32).all()
 
 
+@pytest.mark.parametrize("k", [1, 31, 32, 33, 300])
+@pytest.mark.parametrize("magnitude", [1e-7, 1e-3, 1.0, 1e4])
+def test_int6_groups_equal_the_oracle(k: int, magnitude: float) -> None:
+    w = np.random.default_rng(5).standard_t(4, (37, k)).astype(np.float32) * np.float32(magnitude)
+    w[3] = 0
+    w[4, 0] *= 50  # an outlier
+    codes, scale = _core.quantize_int6_groups(w)
+    expected_codes, expected_scale = quantize_int6(w)
+    np.testing.assert_array_equal(scale, expected_scale)
+    np.testing.assert_array_equal(codes, expected_codes)
+    assert not codes[3].any()
+    assert not scale[3].any()
+    assert (scale == scale.astype(np.float16)).all()
+
+
+def test_int6_scales_are_better_than_the_largest_weight_s() -> None:
+    w = np.random.default_rng(6).normal(size=(64, 256)).astype(np.float32)
+    codes, scale = _core.quantize_int6_groups(w)
+    error = np.square(w - codes * np.repeat(scale, 32, axis=1)).sum()
+    absmax = np.repeat(np.abs(w.reshape(64, 8, 32)).max(2) / np.float32(31), 32, axis=1)
+    assert error < 0.9 * np.square(w - np.rint(w / absmax) * absmax).sum()
+    assert error < 0.0005 * np.square(w).sum()
+
+
+def test_int6_refuses_what_float16_scales_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="fits float16"):
+        _core.quantize_int6_groups(np.full((1, 40), 2e6, np.float32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 100), k=st.integers(1, 100), seed=st.integers(0, 2**32 - 1))
+def test_int6_of_any_shape_comes_back(n: int, k: int, seed: int) -> None:
+    codes = np.random.default_rng(seed).integers(-32, 32, (n, k)).astype(np.int8)
+    np.testing.assert_array_equal(_core.unpack_int6(_core.pack_int6(codes), n, k), codes)
+
+
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 100), k=st.integers(1, 100), seed=st.integers(0, 2**32 - 1))
 def test_any_shape_comes_back(n: int, k: int, seed: int) -> None:
@@ -179,7 +245,7 @@ def test_any_shape_comes_back(n: int, k: int, seed: int) -> None:
 
 
 def test_the_format_table_fits_the_shapes() -> None:
-    bits = {"ternary2": 2, "trits5": 1.6, "int8": 8}
+    bits = {"ternary2": 2, "trits5": 1.6, "int8": 8, "int6": 6}
     for info in _core.formats():
         shape = _core.packed_shape(info.name, 33, 75)
         if info.packed:
@@ -190,5 +256,6 @@ def test_the_format_table_fits_the_shapes() -> None:
     assert _core.scale_shape("ternary2", "group", 33, 129) == (2, 64)
     assert _core.scale_shape("ternary2", "row", 33, 129) == (64,)
     assert _core.scale_shape("ternary2", "tensor", 33, 129) == (1,)
+    assert _core.scale_shape("int6", "group", 33, 129) == (2, 5, 32)
     with pytest.raises(ValueError, match="expected one of f32, f16"):
         _core.packed_shape("ternary3", 1, 1)

@@ -41,7 +41,8 @@ def make_tensors(
         decoder: its config.
         linear: format of the linear layers.
         scale: scale kind of the linear layers, where the format has one.
-        embedding: format of embedding and head; "int8" has one scale per row.
+        embedding: format of embedding and head; "int8" has one scale per row, "int6" one
+            per 32 columns.
         seed: of the random numbers.
     """
     rng = np.random.default_rng(seed)
@@ -75,6 +76,13 @@ def pack(w: np.ndarray, format_name: str, scale: str) -> _core.PackedTensor:
         stored = np.zeros(_core.scale_shape("int8", "row", n, k), np.float32)
         stored[:n] = row_scale
         return _core.PackedTensor("int8", _core.pack_int8(codes), stored, "row")
+    if format_name == "int6":
+        codes, group_scale = _core.quantize_int6_groups(w)
+        panels, groups, rows = _core.scale_shape("int6", "group", n, k)
+        stored = np.zeros((panels * rows, groups), np.float16)
+        stored[:n] = group_scale
+        stored = np.ascontiguousarray(stored.reshape(panels, rows, groups).swapaxes(1, 2))
+        return _core.PackedTensor("int6", _core.pack_int6(codes), stored, "group")
     pack_codes = {"ternary2": _core.pack_ternary2, "trits5": _core.pack_trits5}[format_name]
     stored = np.zeros(_core.scale_shape(format_name, scale, n, k), np.float32)
     if scale == "group":

@@ -29,8 +29,10 @@ class Method(ABC):
     Attributes:
         name: what users type.
         summary: one line for --help.
-        head: the format of embedding and output head unless the user says another; None: the
-            narrowest dense one that holds each.
+        head: the format of the output head, and of a tied embedding, unless the user says
+            another; None: the narrowest dense one that holds it.
+        embedding: the format of an embedding of its own, None as for the head. Only one of its
+            rows is read per token, so it need not be small.
         dense: the format of modules that are not to be quantized; None: the narrowest one that
             holds each.
         scale_kinds: granularities of scales to choose from, the default first; empty: none.
@@ -39,6 +41,7 @@ class Method(ABC):
     name: str
     summary: str
     head: str | None = None
+    embedding: str | None = None
     dense: str | None = None
     scale_kinds: tuple[str, ...] = ()
 

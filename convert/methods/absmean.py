@@ -13,7 +13,8 @@ from . import TERNARY, Method, StoredAs
 class Absmean(Method):
     """Lossless where the source is ternary, absmean elsewhere."""
 
-    head = "int8"
+    head = "int6"
+    embedding = "int8"
     scale_kinds = ("tensor", "row", "group")
 
     def __init__(self, name: str, summary: str) -> None:

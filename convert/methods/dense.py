@@ -15,7 +15,7 @@ class Dense(Method):
         """format_id: the type of all; None: each its own."""
         self.name = name
         self.summary = summary
-        self.head = self.dense = format_id
+        self.head = self.embedding = self.dense = format_id
 
     def linear(self, weight: Weight, scale_kind: str) -> StoredAs:  # noqa: ARG002
         """See Method."""

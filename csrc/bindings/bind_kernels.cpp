@@ -54,10 +54,15 @@ py::array require_scale(const FormatInfo& info, ScaleKind kind, const py::object
   if (kind == ScaleKind::kGroup) {
     *is_f16 = py::isinstance<py::array>(scale) &&
               py::cast<py::array>(scale).dtype().equal(py::dtype("float16"));
-    const py::array array = *is_f16 ? py::array(require_array<std::uint16_t>(
-                                          scale.attr("view")("uint16"), "linear", "scale", 2))
-                                    : py::array(require_array<float>(scale, "linear", "scale", 2));
-    require_shape(array, "linear", "scale", {ceil_div(k, kGroupSize), padded_rows(info, n)});
+    const std::int64_t groups = ceil_div(k, info.group), n_pad = padded_rows(info, n);
+    std::vector<int64_t> shape{groups, n_pad};
+    if (info.scales_by_panel) shape = {n_pad / info.panel_rows, groups, info.panel_rows};
+    const int ndim = static_cast<int>(shape.size());
+    const py::array array = *is_f16
+                                ? py::array(require_array<std::uint16_t>(
+                                      scale.attr("view")("uint16"), "linear", "scale", ndim))
+                                : py::array(require_array<float>(scale, "linear", "scale", ndim));
+    require_shape(array, "linear", "scale", shape);
     return array;
   }
   const py::array array = require_array<float>(scale, "linear", "scale", 1);

@@ -6,6 +6,7 @@
 #include "bindings/arrays.h"
 #include "packing/absmean.h"
 #include "packing/formats.h"
+#include "packing/int6.h"
 #include "packing/int8.h"
 #include "packing/ternary2.h"
 #include "packing/trits5.h"
@@ -36,14 +37,17 @@ std::vector<int64_t> scale_shape(const std::string& format, const std::string& k
     case ScaleKind::kGroup:
       break;
   }
-  return {ceil_div(k, kGroupSize), padded_rows(info, n)};
+  if (info.scales_by_panel)
+    return {padded_rows(info, n) / info.panel_rows, ceil_div(k, info.group), info.panel_rows};
+  return {ceil_div(k, info.group), padded_rows(info, n)};
 }
 
 py::list formats() {
   const py::object type =
       py::module_::import("collections")
           .attr("namedtuple")("FormatInfo",
-                              "name panel_rows k_multiple packed int8_activations scale_kinds");
+                              "name panel_rows k_multiple packed int8_activations scale_kinds "
+                              "group_size");
   py::list result;
   for (int i = 0; i < kNumFormats; ++i) {
     const FormatInfo& info = format_info(static_cast<Format>(i));
@@ -52,7 +56,7 @@ py::list formats() {
     if (info.scale_row) kinds.append("row");
     if (info.scale_group) kinds.append("group");
     result.append(type(info.name, info.panel_rows, info.k_multiple, info.packed,
-                       info.int8_activations, py::tuple(kinds)));
+                       info.int8_activations, py::tuple(kinds), info.group));
   }
   return result;
 }
@@ -108,7 +112,8 @@ py::tuple absmean_quantize_groups(const py::object& weight, bool round_f16) {
   return py::make_tuple(codes, scale);
 }
 
-// pack_ternary2, pack_trits5 and pack_int8 differ only in the format and its pack function.
+// pack_ternary2, pack_trits5, pack_int8 and pack_int6 differ only in the format and its pack
+// function.
 template <void (*pack)(const std::int8_t*, int64_t, int64_t, std::uint8_t*)>
 py::array_t<std::uint8_t> pack_codes(const char* op, Format format, const py::object& codes) {
   const auto in = require_array<std::int8_t>(codes, op, "codes", 2);
@@ -147,6 +152,23 @@ py::tuple quantize_int8_rows(const py::object& weight) {
     py::gil_scoped_release unlocked;
     int8::quantize_rows(in, n, k, out, scales);
   }
+  return py::make_tuple(codes, scale);
+}
+
+py::tuple quantize_int6_groups(const py::object& weight) {
+  const auto w = require_array<float>(weight, "quantize_int6_groups", "w", 2);
+  const int64_t n = w.shape(0), k = w.shape(1);
+  auto codes = new_array<std::int8_t>({n, k});
+  auto scale = new_array<float>({n, ceil_div(k, int6::kGroup)});
+  const float* in = w.data();
+  std::int8_t* out = codes.mutable_data();
+  float* scales = scale.mutable_data();
+  bool fits = false;
+  {
+    py::gil_scoped_release unlocked;
+    fits = int6::quantize_groups(in, n, k, out, scales);
+  }
+  check_arg(fits, "quantize_int6_groups", "expected weights whose scale fits float16");
   return py::make_tuple(codes, scale);
 }
 
@@ -213,6 +235,19 @@ void bind_packing(py::module_& m) {
       "unpack_int8",
       [](const py::object& packed, int64_t n, int64_t k) {
         return unpack_codes<int8::unpack>("unpack_int8", Format::kInt8, packed, n, k);
+      },
+      py::arg("packed"), py::arg("n"), py::arg("k"));
+  m.def("quantize_int6_groups", &quantize_int6_groups, py::arg("w"));
+  m.def(
+      "pack_int6",
+      [](const py::object& codes) {
+        return pack_codes<int6::pack>("pack_int6", Format::kInt6, codes);
+      },
+      py::arg("codes"));
+  m.def(
+      "unpack_int6",
+      [](const py::object& packed, int64_t n, int64_t k) {
+        return unpack_codes<int6::unpack>("unpack_int6", Format::kInt6, packed, n, k);
       },
       py::arg("packed"), py::arg("n"), py::arg("k"));
 }

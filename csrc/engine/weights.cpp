@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/float16.h"
 #include "engine/tensor_specs.h"
+#include "packing/int6.h"
 #include "packing/int8.h"
 #include "packing/ternary2.h"
 #include "packing/trits5.h"
@@ -36,14 +37,14 @@ void check_tensor(const TensorSpec& spec, const TensorView& view) {
 
 void validate_scales(const TensorSpec& spec, const TensorView& view) {
   const FormatInfo& info = format_info(view.format);
-  const std::int64_t n_pad = padded_rows(info, spec.n);
   for (std::int64_t i = 0; i < view.scale_count; ++i) {
     const float scale = view.scale_is_f16
                             ? f16_to_float(static_cast<const std::uint16_t*>(view.scale)[i])
                             : static_cast<const float*>(view.scale)[i];
     check_arg(std::isfinite(scale) && scale >= 0.0f, kOp, "tensor '", spec.name,
               "_scale': expected finite scales of at least 0, got ", scale, " at index ", i);
-    const bool padded_row = view.scale_kind != ScaleKind::kTensor && i % n_pad >= spec.n;
+    const bool padded_row = view.scale_kind != ScaleKind::kTensor &&
+                            scale_row(info, view.scale_kind, spec.n, spec.k, i) >= spec.n;
     check_arg(!padded_row || scale == 0.0f, kOp, "tensor '", spec.name,
               "_scale': expected 0 in padded rows, got ", scale, " at index ", i);
   }
@@ -64,6 +65,10 @@ void validate_codes(const TensorSpec& spec, const TensorView& view, ThreadPool& 
       check_ternary(spec, view, ternary2::find_fault(view.data, spec.n, spec.k, begin, end));
     } else if (view.format == Format::kTrits5) {
       check_ternary(spec, view, trits5::find_fault(view.data, spec.n, spec.k, begin, end));
+    } else if (view.format == Format::kInt6) {
+      const std::int64_t fault = int6::find_fault(view.data, spec.n, spec.k, begin, end);
+      check_arg(fault < 0, kOp, "tensor '", spec.name,
+                "': expected code 32 in padding, in the tile at byte ", fault);
     } else {
       const std::int64_t fault = int8::find_fault(view.data, spec.n, spec.k, begin, end);
       check_arg(fault < 0, kOp, "tensor '", spec.name,
@@ -196,12 +201,10 @@ Weights build_weights(const ModelConfig& config, const std::map<std::string, Ten
 }
 
 void dequantize_row(const Linear& w, std::int64_t row, float* out) {
-  const std::int64_t n_pad = padded_rows(format_info(w.format), w.n);
-  const std::int64_t k_pad = padded_cols(format_info(w.format), w.k);
+  const FormatInfo& info = format_info(w.format);
+  const std::int64_t k_pad = padded_cols(info, w.k);
   const auto scale_at = [&](std::int64_t col) {
-    const std::int64_t index = w.scale_kind == ScaleKind::kTensor ? 0
-                               : w.scale_kind == ScaleKind::kRow  ? row
-                                                                  : col / kGroupSize * n_pad + row;
+    const std::int64_t index = scale_index(info, w.scale_kind, w.n, w.k, row, col);
     return w.scale_is_f16 ? f16_to_float(static_cast<const std::uint16_t*>(w.scale)[index])
                           : static_cast<const float*>(w.scale)[index];
   };
@@ -234,6 +237,11 @@ void dequantize_row(const Linear& w, std::int64_t row, float* out) {
       for (std::int64_t col = 0; col < w.k; ++col)
         out[col] =
             scale_at(col) * static_cast<float>(trits5::code_at(w.weight, row, col, k_pad) - 1);
+      return;
+    case Format::kInt6:
+      for (std::int64_t col = 0; col < w.k; ++col)
+        out[col] = scale_at(col) *
+                   static_cast<float>(int6::code_at(w.weight, row, col, k_pad) - int6::kZeroCode);
       return;
   }
 }

@@ -99,6 +99,17 @@ bool expand_trits5(const std::uint8_t* stored, std::int64_t tiles, std::uint8_t*
   return _mm256_movemask_epi8(is_most) == -1 &&
          _mm256_testz_si256(code3, _mm256_set1_epi8(0x55)) != 0;
 }
+// Codes 0..63: at most 2 * 63 * 128 in an int16 lane.
+struct Int6 : Int6Tile {
+  static constexpr int kTileVecs = 2, kTileTokens = 4, kGemvChains = 1;
+  static Sum add_products(Sum sum, Vec codes, Acts acts) {
+    const __m256i pairs = _mm256_maddubs_epi16(codes, acts);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static constexpr std::int64_t kGemvSteps = kMaxSteps;
+  static Vec gemv_vec(const Tiles& tiles, int v) { return vec(tiles, v); }
+  static Avx2::I gemv_flush(Sum sum, int) { return sum; }
+};
 
 #if defined(__GNUC__)
 // Twelve sums, two vectors of codes and two temporaries are all sixteen registers. gcc 12 loads the
@@ -125,8 +136,8 @@ extern const KernelTable kAvx2Table;
 const KernelTable kAvx2Table = {
     "avx2",
     {dense_linear<Avx2, float>, dense_linear<Avx2, F16>, dense_linear<Avx2, BF16>,
-     packed_linear<Int8>, packed_linear<Ternary2>},
-    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+     packed_linear<Int8>, packed_linear<Ternary2>, nullptr, packed_linear<Int6>},
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>, nullptr, packed_dot<Int6>},
     expand_trits5,
     quantize_act<Avx2>,
     rms_norm<Avx2>,

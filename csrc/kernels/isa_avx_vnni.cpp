@@ -41,13 +41,26 @@ struct Int8 : Int8Tile {
   }
 };
 
+struct Int6 : Int6Tile {
+  static constexpr int kTileVecs = 2, kTileTokens = 6, kGemvChains = 1;
+  static Sum add_products(Sum sum, Vec codes, Acts acts) { return dpbusd(sum, codes, acts); }
+
+  // The fourth vector as 4 * code: at most 4 * 252 * 128 a step, 2^14 of them in an int32.
+  static constexpr std::int64_t kGemvSteps = 1 << 14;
+  static Vec gemv_vec(const Tiles& tiles, int v) {
+    return v == 3 ? high_bits(tiles) : vec(tiles, v);
+  }
+  static Avx2::I gemv_flush(Sum sum, int v) { return v == 3 ? _mm256_srai_epi32(sum, 2) : sum; }
+};
+
 }  // namespace
 
 extern const KernelTable kAvxVnniTable;
 const KernelTable kAvxVnniTable = {
     "avx_vnni",
-    {nullptr, nullptr, nullptr, packed_linear<Int8>, packed_linear<Ternary2>},
-    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+    {nullptr, nullptr, nullptr, packed_linear<Int8>, packed_linear<Ternary2>, nullptr,
+     packed_linear<Int6>},
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>, nullptr, packed_dot<Int6>},
     nullptr,
     nullptr,
     nullptr,

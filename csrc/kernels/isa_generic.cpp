@@ -11,6 +11,7 @@
 #include "kernels/logits_inl.h"
 #include "kernels/packed_inl.h"
 #include "kernels/store_kv_inl.h"
+#include "packing/int6.h"
 #include "packing/trits5.h"
 
 namespace bitnet {
@@ -155,6 +156,8 @@ struct OneTile {
   using Vec = Bytes;
   static constexpr std::int64_t kTiles = 1, kVecBytes = 32;
   static constexpr int kTileVecs = 1, kTileTokens = 4, kGemvChains = 1, kActTokens = 1;
+  static constexpr std::int64_t kTileBytes = 32, kGroup = kGroupSize;
+  static constexpr bool kScalesByPanel = false;
 
   static Tiles load(const std::uint8_t* p) {
     Tiles tiles;
@@ -233,14 +236,45 @@ struct Int8 : OneTile {
   static Generic::I gemv_flush(const Sum& sum, int) { return flush(sum); }
 };
 
+// Codes 0..63, a sum of at most 63 * 128 per byte and step.
+struct Int6 : Int8 {
+  struct Tiles {
+    Bytes run[3];
+  };
+  static constexpr int kVecs = 4, kOffset = int6::kZeroCode;
+  using Store = PlainTiles<int6::kTileBytes>;
+  static constexpr std::int64_t kTileBytes = int6::kTileBytes, kGroup = int6::kGroup;
+  static constexpr bool kScalesByPanel = true;
+
+  static Tiles load(const std::uint8_t* p) {
+    return {{OneTile::load(p), OneTile::load(p + 32), OneTile::load(p + 64)}};
+  }
+  static Vec load_vec(const std::uint8_t* p) { return OneTile::load(p); }
+  static Vec vec(const Tiles& tiles, int v) {
+    Vec codes;
+    const Bytes *a = tiles.run, *b = a + 1, *c = a + 2;
+    for (int i = 0; i < 32; ++i)
+      codes.byte[i] = static_cast<std::uint8_t>(
+          v < 3 ? a[v].byte[i] & 63
+                : (a->byte[i] >> 6) << 4 | (b->byte[i] >> 6) << 2 | c->byte[i] >> 6);
+    return codes;
+  }
+  static Vec gemv_vec(const Tiles& tiles, int v) { return vec(tiles, v); }
+  static Vec offset_vec() {
+    Vec codes;
+    for (std::uint8_t& byte : codes.byte) byte = kOffset;
+    return codes;
+  }
+};
+
 }  // namespace
 
 extern const KernelTable kGenericTable;
 const KernelTable kGenericTable = {
     "generic",
     {dense_linear<Generic, float>, dense_linear<Generic, F16>, dense_linear<Generic, BF16>,
-     packed_linear<Int8>, packed_linear<Ternary2>},
-    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>},
+     packed_linear<Int8>, packed_linear<Ternary2>, nullptr, packed_linear<Int6>},
+    {nullptr, nullptr, nullptr, packed_dot<Int8>, packed_dot<Ternary2>, nullptr, packed_dot<Int6>},
     trits5::expand,
     quantize_act<Generic>,
     rms_norm<Generic>,

@@ -32,13 +32,13 @@ struct Int8Acts {
 // out[t, r] = sum_k x[t, k] * w[r, k] for the rows r of some panels. Rows >= n are never written.
 // Formats with int8 activations read `acts`, dense formats read `x`.
 //   ternary2, trits5, int8: float(int32 sum) * (acts.scale[t] * weight_scale[r])
-//   ternary2, trits5 with group scales: acts.scale[t] * sum over groups in order of float(int32 sum
-//   of the
+//   group scales (ternary2, trits5, int6): acts.scale[t] * sum over groups in order of float(int32
+//   sum of the
 //     group) * scale[group, r], products and sums rounded separately (no fused multiply-add)
 //   dense: fixed lanes along K, then a fixed horizontal order
 struct LinearArgs {
   const std::uint8_t* weight;  // codes as stored (packing/), or plain rows [n, k]
-  const void* scale;           // float32 [1] | float32 [n_pad] | [ceil(k/128), n_pad]
+  const void* scale;           // float32 [1] | float32 [n_pad] | or per group: scale_index()
   ScaleKind scale_kind;
   bool scale_is_f16;  // group scales only
   std::int64_t n, k;

@@ -3,15 +3,19 @@
 // Does not own: the stored layouts (packing/), instructions (the structs `W` of isa_*.cpp).
 //
 // A panel is a stream of tiles along K. A tile holds kVecs vectors of 8 rows x 4 columns: ternary2
-// has four (its 2-bit fields), int8 one. Per ISA and format, `W` says how to multiply them:
+// has four (its 2-bit fields), int6 four in three runs of bytes, int8 one. Per ISA and format, `W`
+// says how to multiply them:
 //   S                          the ISA's primitives for 8 lanes (lanes_inl.h)
 //   Store                      how the tiles of a panel lie in memory: PlainPanels, or trits5_inl.h
 //   Tiles, Vec, Acts, Sum      register types
-//   kVecs                      vectors of 8 rows in a tile
+//   kVecs, kTileBytes          vectors of 8 rows in a tile, and its bytes
+//   kGroup                     columns that share a group scale; if they are not kGroupSize,
+//                              offset_vec() gives a Vec whose codes are all kOffset
+//   kScalesByPanel             how group scales lie (packing/formats.h)
 //   kTiles                     tiles that one step takes (a wide register holds two)
 //   kVecBytes                  of a Vec: 32 * kTiles
 //   kMaxSteps                  steps that fit a Sum before it must be flushed
-//   kOffset                    what codes are above weights: 1 for c = w + 1, else 0
+//   kOffset                    what codes are above weights: 1 for c = w + 1
 //   kTileVecs, kTileTokens     the GEMM's register tile
 //   kActTokens                 tokens whose activations meet a Vec at once in the GEMM: 1, or 2 if
 //                              the ISA multiplies small matrices
@@ -33,7 +37,8 @@
 namespace bitnet {
 namespace {
 
-constexpr std::int64_t kTileBytes = 32, kTileColumns = 4, kVecRows = 8;
+constexpr std::int64_t kTileBytes = 32;  // of every format but int6
+constexpr std::int64_t kTileColumns = 4, kVecRows = 8, kLineBytes = 64;
 constexpr std::int64_t kGroupTiles = kGroupSize / kTileColumns;
 // A GEMM block: 32 rows x 256 columns decoded (8 KiB of L1; fewer columns if Store says so) and
 // their sums for 96 tokens (12 KiB).
@@ -47,23 +52,25 @@ struct Block {
 };
 
 // Panels whose tiles are stored as the nests read them.
-struct PlainPanels {
+template <std::int64_t kBytes>
+struct PlainTiles {
   struct Scratch {};
   static constexpr bool kOwnGemv = false;                  // W::gemv_sums reads it without `tiles`
   static constexpr std::int64_t kPartTiles = kBlockTiles;  // of a GEMM block
   static constexpr std::int64_t kGemvPart = std::int64_t{1} << 40;  // tiles for one call of `tiles`
-  static std::int64_t panel_bytes(std::int64_t tiles) { return tiles * kTileBytes; }
+  static std::int64_t panel_bytes(std::int64_t tiles) { return tiles * kBytes; }
   // The tiles [first, first + count) of a panel of `tiles`.
   template <class S>
   static const std::uint8_t* tiles(const std::uint8_t* panel, std::int64_t /*tiles*/,
                                    std::int64_t first, std::int64_t /*count*/, Scratch&) {
-    return panel + first * kTileBytes;
+    return panel + first * kBytes;
   }
   template <class S>
   static void prefetch(const std::uint8_t* tile) {
     S::prefetch(tile + kAhead);
   }
 };
+using PlainPanels = PlainTiles<kTileBytes>;
 
 // To 8 rows of one token, or to those that exist.
 template <class S, class T, class Vec>
@@ -122,11 +129,39 @@ class GroupSums {
 
  public:
   static constexpr bool kGroups = true;
+  // Whether the quantizer's sums are those of a group; if not, the kernels add activations up.
+  static constexpr bool kKnowsActSums = W::kGroup == kGroupSize;
   GroupSums(const LinearArgs& args, std::int64_t row_end)
       : args_(args),
         row_end_(row_end),
-        scale_stride_((args.n + kPanelRows - 1) / kPanelRows * kPanelRows) {}
+        scale_stride_((args.n + kPanelRows - 1) / kPanelRows * kPanelRows),
+        groups_((args.k + W::kGroup - 1) / W::kGroup) {}
 
+  typename S::F scale(std::int64_t row, std::int64_t group) const {
+    return S::load(scales(row, group));
+  }
+  void prefetch_next_panel(std::int64_t row, std::int64_t group) const {
+    S::prefetch(scales(row + kPanelRows, group));
+  }
+  std::int32_t act_sum(std::int64_t token, std::int64_t group) const {
+    if constexpr (kKnowsActSums)
+      return args_.acts.group_sum[token * args_.acts.group_stride + group];
+    const std::int8_t* q = args_.acts.q + token * args_.acts.stride + group * W::kGroup;
+    const std::int64_t count = smaller(W::kGroup, args_.k - group * W::kGroup);
+    std::int32_t sum = 0;
+    for (std::int64_t i = 0; i < count; ++i) sum += q[i];
+    return sum;
+  }
+  static typename S::F add_group(typename S::F total, typename S::I sums, typename S::I offset,
+                                 typename S::F scale) {
+    return S::add(total, S::mul(S::to_float(S::sub(sums, offset)), scale));
+  }
+  void store(std::int64_t token, std::int64_t row, typename S::F total) const {
+    store_rows<S>(args_.out + token * args_.out_stride + row,
+                  S::mul(S::set(args_.acts.scale[token]), total), row_end_ - row);
+  }
+
+  // For GEMM; a GEMV keeps its totals in registers.
   TokenSums* begin(const Block& block) {
     block_ = block;
     for (std::int64_t t = 0; t < block.tokens; ++t)
@@ -134,75 +169,82 @@ class GroupSums {
     return sums_;
   }
   void end_part(std::int64_t group) {
-    const E* scale = static_cast<const E*>(args_.scale) + group * scale_stride_ + block_.row;
-    const std::int32_t* act_sum =
-        args_.acts.group_sum + block_.token * args_.acts.group_stride + group;
+    for (std::int64_t t = 0; t < block_.tokens; ++t)
+      offsets_[t] = W::kOffset * act_sum(block_.token + t, group);
     for (std::int64_t v = 0; v < block_.vecs; ++v) {
-      const auto row_scale = S::load(scale + v * kVecRows);
-      for (std::int64_t t = 0; t < block_.tokens; ++t) {
-        const auto offset = S::set_int(W::kOffset * act_sum[t * args_.acts.group_stride]);
-        const auto exact = S::to_float(S::sub(S::load(sums_[t] + v * kVecRows), offset));
-        S::store(total(t, v), S::add(S::load(total(t, v)), S::mul(exact, row_scale)));
-      }
+      const auto row_scale = scale(block_.row + v * kVecRows, group);
+      for (std::int64_t t = 0; t < block_.tokens; ++t)
+        S::store(total(t, v), add_group(S::load(total(t, v)), S::load(sums_[t] + v * kVecRows),
+                                        S::set_int(offsets_[t]), row_scale));
     }
   }
   void end() {
-    for (std::int64_t t = 0; t < block_.tokens; ++t) {
-      const std::int64_t token = block_.token + t;
-      const auto act_scale = S::set(args_.acts.scale[token]);
-      float* out = args_.out + token * args_.out_stride;
-      for (std::int64_t v = 0; v < block_.vecs; ++v) {
-        const std::int64_t row = block_.row + v * kVecRows;
-        store_rows<S>(out + row, S::mul(act_scale, S::load(total(t, v))), row_end_ - row);
-      }
-    }
+    for (std::int64_t t = 0; t < block_.tokens; ++t)
+      for (std::int64_t v = 0; v < block_.vecs; ++v)
+        store(block_.token + t, block_.row + v * kVecRows, S::load(total(t, v)));
   }
 
  private:
   static constexpr std::int64_t kPanelRows = W::kVecs * kVecRows;
+  // As scale_index() of packing/formats.h; `row` is a multiple of 8.
+  const E* scales(std::int64_t row, std::int64_t group) const {
+    const E* scale = static_cast<const E*>(args_.scale);
+    if constexpr (W::kScalesByPanel)
+      return scale + (row / kPanelRows * groups_ + group) * kPanelRows + row % kPanelRows;
+    return scale + group * scale_stride_ + row;
+  }
   float* total(std::int64_t t, std::int64_t v) { return totals_[t] + v * kVecRows; }
 
   const LinearArgs& args_;
-  const std::int64_t row_end_, scale_stride_;
+  const std::int64_t row_end_, scale_stride_, groups_;
   Block block_{};
+  std::int32_t offsets_[kBlockTokens];
   alignas(64) TokenSums sums_[kBlockTokens];
   alignas(64) float totals_[kBlockTokens][kBlockRows];
 };
 
 // ---- GEMV: every tile is decoded in registers, for one or two tokens.
 
-// Adds the sums over `count` tiles to `total`. x: the activations of the first.
-template <class W, int kTokens>
+// Adds the sums over `count` tiles to `total`. x: the activations of the first. With one vector
+// more than a tile has, it gets the sum of the activations times kOffset, in every lane.
+template <class W, int kTokens, int kSums>
 void gemv_sums(const std::uint8_t* tiles, std::int64_t count, const std::int8_t* x,
-               std::int64_t x_stride, typename W::S::I (&total)[kTokens][W::kVecs]) {
+               std::int64_t x_stride, typename W::S::I (&total)[kTokens][kSums]) {
   using S = typename W::S;
   const auto each_sum = [](auto fn) {
-    repeat<kTokens>([&](auto t) { repeat<W::kVecs>([&](auto v) { fn(t, v); }); });
+    repeat<kTokens>([&](auto t) { repeat<kSums>([&](auto v) { fn(t, v); }); });
   };
   constexpr int kChains = W::kGemvChains / kTokens > 1 ? W::kGemvChains / kTokens : 1;
   constexpr std::int64_t kMaxTiles = W::kGemvSteps * W::kTiles;
   for (std::int64_t tile = 0; tile < count;) {
     const std::int64_t stop = smaller(tile + kMaxTiles, count);
-    typename W::Sum sum[kChains][kTokens][W::kVecs];
+    typename W::Sum sum[kChains][kTokens][kSums];
     repeat<kChains>([&](auto c) { each_sum([&](auto t, auto v) { sum[c][t][v] = W::zero(); }); });
     const auto add_tiles = [&](auto c, std::int64_t at) {
-      const auto codes = W::load(tiles + at * kTileBytes);
+      const auto codes = W::load(tiles + at * W::kTileBytes);
       typename W::Acts acts[kTokens];
       repeat<kTokens>([&](auto t) { acts[t] = W::acts(x + t * x_stride + at * kTileColumns); });
-      repeat<W::kVecs>([&](auto v) {
-        const auto vec = W::gemv_vec(codes, v);
+      const auto add_vec = [&](auto v, const typename W::Vec& vec) {
         repeat<kTokens>(
             [&](auto t) { sum[c][t][v] = W::add_products(sum[c][t][v], vec, acts[t]); });
-      });
+      };
+      repeat<W::kVecs>([&](auto v) { add_vec(v, W::gemv_vec(codes, v)); });
+      if constexpr (kSums > W::kVecs) add_vec(Index<W::kVecs>{}, W::offset_vec());
     };
-    // As many steps at once as there are chains, but whole cache lines; then what is left of them.
-    constexpr int kSteps = kChains * W::kTiles < 2 ? 2 : kChains;
-    for (; tile + kSteps * W::kTiles <= stop; tile += kSteps * W::kTiles) {
-      for (std::int64_t line = 0; line < kSteps * W::kTiles; line += 2)
-        W::Store::template prefetch<S>(tiles + (tile + line) * kTileBytes);
-      repeat<kSteps>(
+    const auto add_steps = [&](auto steps) {
+      for (std::int64_t at = 0; at < steps * W::kTiles * W::kTileBytes; at += kLineBytes)
+        W::Store::template prefetch<S>(tiles + tile * W::kTileBytes + at);
+      repeat<steps>(
           [&](auto step) { add_tiles(Index<step % kChains>{}, tile + step * W::kTiles); });
-    }
+      tile += steps * W::kTiles;
+    };
+    // A small group at once; else as many steps as there are chains, but whole cache lines; then
+    // what is left of them.
+    constexpr int kSteps = kChains * W::kTiles < 2 ? 2 : kChains;
+    constexpr int kGroupSteps = W::kGroup / kTileColumns / W::kTiles;
+    if constexpr (kGroupSteps <= 8)
+      if (stop - tile == kGroupSteps * W::kTiles) add_steps(Index<kGroupSteps>{});
+    while (tile + kSteps * W::kTiles <= stop) add_steps(Index<kSteps>{});
     for (; tile < stop; tile += W::kTiles) add_tiles(Index<0>{}, tile);
     repeat<kChains>([&](auto c) {
       each_sum([&](auto t, auto v) {
@@ -218,15 +260,22 @@ BITNET_NEST void gemv_panel(const std::uint8_t* panel, std::int64_t count, const
   using S = typename W::S;
   using Store = typename W::Store;
   [[maybe_unused]] typename Store::Scratch scratch;
-  TokenSums* out = sink.begin(block);
-  const auto each_sum = [](auto fn) {
+  // Whether to add up the activations of a group, because nobody knows their sum.
+  constexpr bool kOwnOffset = [] {
+    if constexpr (Sink::kGroups) return !Sink::kKnowsActSums && W::kOffset != 0;
+    return false;
+  }();
+  constexpr int kSums = W::kVecs + kOwnOffset;
+  const auto each_vec = [](auto fn) {
     repeat<kTokens>([&](auto t) { repeat<W::kVecs>([&](auto v) { fn(t, v); }); });
   };
-  const std::int64_t part = Sink::kGroups ? kGroupTiles : count;
+  const std::int64_t part = Sink::kGroups ? W::kGroup / kTileColumns : count;
+  typename S::F scaled[kTokens][W::kVecs];
+  each_vec([&](auto t, auto v) { scaled[t][v] = S::set(0.0f); });
   for (std::int64_t first = 0, group = 0; first < count; first += part, ++group) {
     const std::int64_t last = smaller(first + part, count);
-    typename S::I total[kTokens][W::kVecs];
-    each_sum([&](auto t, auto v) { total[t][v] = S::set_int(0); });
+    typename S::I total[kTokens][kSums];
+    repeat<kTokens>([&](auto t) { repeat<kSums>([&](auto v) { total[t][v] = S::set_int(0); }); });
     for (std::int64_t tile = first, stop; tile < last; tile = stop) {
       stop = smaller(tile + Store::kGemvPart, last);
       if constexpr (Store::kOwnGemv)
@@ -235,10 +284,27 @@ BITNET_NEST void gemv_panel(const std::uint8_t* panel, std::int64_t count, const
         gemv_sums<W, kTokens>(Store::template tiles<S>(panel, count, tile, stop - tile, scratch),
                               stop - tile, x + tile * kTileColumns, x_stride, total);
     }
-    each_sum([&](auto t, auto v) { S::store(out[t] + v * kVecRows, total[t][v]); });
-    sink.end_part(group);
+    if constexpr (Sink::kGroups) {
+      sink.prefetch_next_panel(block.row, group);
+      repeat<W::kVecs>([&](auto v) {
+        const auto row_scale = sink.scale(block.row + v * kVecRows, group);
+        repeat<kTokens>([&](auto t) {
+          typename S::I offset;
+          if constexpr (kOwnOffset)
+            offset = total[t][W::kVecs];
+          else
+            offset = S::set_int(W::kOffset * sink.act_sum(t, group));
+          scaled[t][v] = Sink::add_group(scaled[t][v], total[t][v], offset, row_scale);
+        });
+      });
+    } else {
+      TokenSums* out = sink.begin(block);
+      each_vec([&](auto t, auto v) { S::store(out[t] + v * kVecRows, total[t][v]); });
+      sink.end();
+    }
   }
-  sink.end();
+  if constexpr (Sink::kGroups)
+    each_vec([&](auto t, auto v) { sink.store(t, block.row + v * kVecRows, scaled[t][v]); });
 }
 
 // ---- GEMM.
@@ -320,8 +386,9 @@ void decode(const std::uint8_t* weight, std::int64_t tiles, std::int64_t panel, 
     const std::uint8_t* from = Store::template tiles<typename W::S>(
         weight + smaller(panel, last) * Store::panel_bytes(tiles), tiles, tile, steps * W::kTiles,
         scratch);
-    for (std::int64_t s = 0; s < steps; ++s, from += W::kVecBytes) {
-      Store::template prefetch<typename W::S>(from);
+    for (std::int64_t s = 0; s < steps; ++s, from += W::kTiles * W::kTileBytes) {
+      for (std::int64_t at = 0; at < W::kTiles * W::kTileBytes; at += kLineBytes)
+        Store::template prefetch<typename W::S>(from + at);
       const auto codes = W::load(from);
       repeat<W::kVecs>([&](auto i) {
         const std::int64_t v = first + i;
@@ -335,8 +402,8 @@ void decode(const std::uint8_t* weight, std::int64_t tiles, std::int64_t panel, 
 template <class W, class Sink>
 void gemm_block(const std::uint8_t* weight, std::int64_t tiles, const Int8Acts& acts,
                 const Block& block, Sink& sink) {
-  alignas(64) std::uint8_t decoded[kBlockVecs * kBlockTiles * kTileBytes];
-  constexpr std::int64_t kPart = Sink::kGroups ? kGroupTiles : W::Store::kPartTiles;
+  alignas(64) std::uint8_t decoded[kBlockTiles * kTileColumns * kBlockRows];
+  constexpr std::int64_t kPart = Sink::kGroups ? W::kGroup / kTileColumns : W::Store::kPartTiles;
   static_assert(kPart <= W::kMaxSteps * W::kTiles, "a block must fit the sums of a register tile");
   static_assert(kPart <= kBlockTiles && kPart % W::kTiles == 0);
   const std::int64_t panel = block.row / (W::kVecs * kVecRows);

@@ -5,6 +5,7 @@
 
 #include "kernels/lanes_avx2_inl.h"
 #include "kernels/packed_inl.h"
+#include "packing/int6.h"
 
 namespace bitnet {
 namespace {
@@ -15,7 +16,8 @@ struct OneTile {
   using Tiles = __m256i;
   using Vec = __m256i;
   using Sum = __m256i;
-  static constexpr std::int64_t kTiles = 1, kVecBytes = 32;
+  static constexpr std::int64_t kTiles = 1, kVecBytes = 32, kTileBytes = 32, kGroup = kGroupSize;
+  static constexpr bool kScalesByPanel = false;
   static constexpr int kActTokens = 1;
 
   static Tiles load(const std::uint8_t* p) {
@@ -42,6 +44,38 @@ struct TernaryTile : OneTile {
     return _mm256_and_si256(_mm256_srli_epi16(codes, 2 * v), _mm256_set1_epi8(3));
   }
   static Acts acts(const std::int8_t* p) { return broadcast_dword(p); }
+};
+
+// Three runs of bytes: the low six bits of each are the codes of 8 rows, the high two bits of all
+// three those of 8 more.
+struct Int6Tile : OneTile {
+  struct Tiles {
+    __m256i a, b, c;
+  };
+  using Acts = __m256i;
+  static constexpr int kVecs = 4, kOffset = int6::kZeroCode;
+  using Store = PlainTiles<int6::kTileBytes>;
+  static constexpr std::int64_t kTileBytes = int6::kTileBytes, kGroup = int6::kGroup;
+  static constexpr bool kScalesByPanel = true;
+  static constexpr std::int64_t kMaxSteps = std::int64_t{1} << 40;  // int32
+  static Tiles load(const std::uint8_t* p) {
+    return {OneTile::load(p), OneTile::load(p + 32), OneTile::load(p + 64)};
+  }
+  static __m256i low_bits(__m256i run) { return _mm256_and_si256(run, _mm256_set1_epi8(63)); }
+  // 4 * code of the fourth vector.
+  static __m256i high_bits(const Tiles& tiles) {
+    const __m256i a = _mm256_and_si256(tiles.a, _mm256_set1_epi8(static_cast<char>(0xC0)));
+    const __m256i b = _mm256_and_si256(_mm256_srli_epi16(tiles.b, 2), _mm256_set1_epi8(0x30));
+    const __m256i c = _mm256_and_si256(_mm256_srli_epi16(tiles.c, 4), _mm256_set1_epi8(0x0C));
+    return _mm256_or_si256(_mm256_or_si256(a, b), c);
+  }
+  static Vec vec(const Tiles& tiles, int v) {
+    if (v == 3) return _mm256_srli_epi16(high_bits(tiles), 2);  // bits 1-0 of a byte are 0
+    return low_bits(v == 0 ? tiles.a : v == 1 ? tiles.b : tiles.c);
+  }
+  static Vec offset_vec() { return _mm256_set1_epi8(kOffset); }
+  static Acts acts(const std::int8_t* p) { return broadcast_dword(p); }
+  static Avx2::I flush(Sum sum) { return sum; }
 };
 
 // int8 x int8 as |a| * (w with the sign of a): a may be -128, whose magnitude fits the unsigned

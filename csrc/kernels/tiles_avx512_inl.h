@@ -30,7 +30,8 @@ struct TwoTiles {
   using Tiles = __m512i;
   using Vec = __m512i;
   using Sum = __m512i;
-  static constexpr std::int64_t kTiles = 2, kVecBytes = 64;
+  static constexpr std::int64_t kTiles = 2, kVecBytes = 64, kTileBytes = 32, kGroup = kGroupSize;
+  static constexpr bool kScalesByPanel = false;
   static constexpr int kActTokens = 1;
 
   static Tiles load(const std::uint8_t* p) {

@@ -19,7 +19,8 @@ struct TwoTiles {
   using Vec = Tiles;
   using Acts = int8x8_t;
   using Sum = Neon::I;
-  static constexpr std::int64_t kTiles = 2, kVecBytes = 64;
+  static constexpr std::int64_t kTiles = 2, kVecBytes = 64, kTileBytes = 32, kGroup = kGroupSize;
+  static constexpr bool kScalesByPanel = false;
   static constexpr int kTileVecs = 2, kTileTokens = 4, kActTokens = 1;
   static constexpr std::int64_t kMaxSteps = std::int64_t{1} << 40;  // int32
 

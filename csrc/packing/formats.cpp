@@ -1,6 +1,7 @@
 #include "packing/formats.h"
 
 #include "base/check.h"
+#include "packing/int6.h"
 #include "packing/int8.h"
 #include "packing/trits5.h"
 
@@ -12,14 +13,19 @@ constexpr std::int64_t dense_row(std::int64_t k) {
   return k * kBytes;
 }
 
-//   format  name  panel  k  bytes of a row, of a tile  packed int8act tensor row group
+//   format  name  panel  k  bytes of a row, of a tile  packed int8act tensor row group its size, by
+//   panel
 constexpr FormatInfo kFormats[kNumFormats] = {
-    {Format::kF32, "f32", 8, 1, dense_row<4>, 0, false, false, false, false, false},
-    {Format::kF16, "f16", 8, 1, dense_row<2>, 0, false, false, false, false, false},
-    {Format::kBF16, "bf16", 8, 1, dense_row<2>, 0, false, false, false, false, false},
-    {Format::kInt8, "int8", 8, 8, int8::panel_bytes, 32, true, true, false, true, false},
-    {Format::kTernary2, "ternary2", 32, 8, ternary2::panel_bytes, 32, true, true, true, true, true},
-    {Format::kTrits5, "trits5", 32, 8, trits5::panel_bytes, 32, true, true, true, true, true},
+    {Format::kF32, "f32", 8, 1, dense_row<4>, 0, false, false, false, false, false, 0, false},
+    {Format::kF16, "f16", 8, 1, dense_row<2>, 0, false, false, false, false, false, 0, false},
+    {Format::kBF16, "bf16", 8, 1, dense_row<2>, 0, false, false, false, false, false, 0, false},
+    {Format::kInt8, "int8", 8, 8, int8::panel_bytes, 32, true, true, false, true, false, 0, false},
+    {Format::kTernary2, "ternary2", 32, 8, ternary2::panel_bytes, 32, true, true, true, true, true,
+     kGroupSize, false},
+    {Format::kTrits5, "trits5", 32, 8, trits5::panel_bytes, 32, true, true, true, true, true,
+     kGroupSize, false},
+    {Format::kInt6, "int6", 32, 8, int6::panel_bytes, int6::kTileBytes, true, true, false, false,
+     true, int6::kGroup, true},
 };
 constexpr const char* kScaleNames[] = {"none", "tensor", "row", "group"};
 
@@ -79,6 +85,24 @@ std::int64_t code_bytes(const FormatInfo& info, std::int64_t n, std::int64_t k) 
   return rows * info.row_bytes(padded_cols(info, k));
 }
 
+std::int64_t scale_index(const FormatInfo& info, ScaleKind kind, std::int64_t n_rows,
+                         std::int64_t n_cols, std::int64_t n, std::int64_t k) {
+  if (kind == ScaleKind::kTensor) return 0;
+  if (kind == ScaleKind::kRow) return n;
+  const std::int64_t group = k / info.group, rows = info.panel_rows;
+  if (info.scales_by_panel)
+    return (n / rows * ceil_div(n_cols, info.group) + group) * rows + n % rows;
+  return group * padded_rows(info, n_rows) + n;
+}
+
+std::int64_t scale_row(const FormatInfo& info, ScaleKind kind, std::int64_t n_rows,
+                       std::int64_t n_cols, std::int64_t index) {
+  const std::int64_t rows = info.panel_rows;
+  if (kind == ScaleKind::kGroup && info.scales_by_panel)
+    return index / (ceil_div(n_cols, info.group) * rows) * rows + index % rows;
+  return index % padded_rows(info, n_rows);
+}
+
 std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n, std::int64_t k) {
   switch (kind) {
     case ScaleKind::kNone:
@@ -88,7 +112,7 @@ std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n,
     case ScaleKind::kRow:
       return padded_rows(info, n);
     case ScaleKind::kGroup:
-      return ceil_div(k, kGroupSize) * padded_rows(info, n);
+      return ceil_div(k, info.group) * padded_rows(info, n);
   }
   return 0;
 }

@@ -8,12 +8,12 @@
 
 namespace bitnet {
 
-enum class Format : int { kF32, kF16, kBF16, kInt8, kTernary2, kTrits5 };
-inline constexpr int kNumFormats = 6;
+enum class Format : int { kF32, kF16, kBF16, kInt8, kTernary2, kTrits5, kInt6 };
+inline constexpr int kNumFormats = 7;
 
 // How `scale` multiplies the codes of a [N, K] weight. Groups run along K.
 enum class ScaleKind : int { kNone, kTensor, kRow, kGroup };
-inline constexpr std::int64_t kGroupSize = 128;
+inline constexpr std::int64_t kGroupSize = 128;  // of ternary weights, and of activation sums
 
 struct FormatInfo {
   Format format;
@@ -25,6 +25,8 @@ struct FormatInfo {
   bool packed;            // panels of tiles (true) or plain rows [N, K] (false)
   bool int8_activations;  // the product takes int8 activations (true) or float32 (false)
   bool scale_tensor, scale_row, scale_group;  // the kinds of scale it allows
+  std::int64_t group;                         // columns that share a group scale
+  bool scales_by_panel;  // group scales [N_pad/panel, groups, panel], else [groups, N_pad]
 };
 
 const FormatInfo& format_info(Format format);
@@ -43,7 +45,13 @@ std::int64_t padded_cols(const FormatInfo& info, std::int64_t k);
 std::vector<std::int64_t> packed_shape(const FormatInfo& info, std::int64_t n, std::int64_t k);
 // Their bytes.
 std::int64_t code_bytes(const FormatInfo& info, std::int64_t n, std::int64_t k);
-// Elements of its scale array: 0, 1, N_pad, or ceil(K/128) * N_pad.
+// Where the scale of row n, column k lies (kind tensor, row or group), and whose row element
+// `index` of a scale per row or group is.
+std::int64_t scale_index(const FormatInfo& info, ScaleKind kind, std::int64_t n_rows,
+                         std::int64_t n_cols, std::int64_t n, std::int64_t k);
+std::int64_t scale_row(const FormatInfo& info, ScaleKind kind, std::int64_t n_rows,
+                       std::int64_t n_cols, std::int64_t index);
+// Elements of its scale array: 0, 1, N_pad, or ceil(K/group) * N_pad.
 std::int64_t scale_count(const FormatInfo& info, ScaleKind kind, std::int64_t n, std::int64_t k);
 
 }  // namespace bitnet

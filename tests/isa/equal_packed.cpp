@@ -7,6 +7,7 @@
 #include "arrays.h"
 #include "base/float16.h"
 #include "equal.h"
+#include "packing/int6.h"
 #include "packing/int8.h"
 #include "packing/ternary2.h"
 #include "packing/trits5.h"
@@ -30,6 +31,7 @@ constexpr Packed kPacked[] = {
     {Format::kInt8, 127, int8::pack, Format::kInt8, int8::pack},
     {Format::kTernary2, 1, ternary2::pack, Format::kTernary2, ternary2::pack},
     {Format::kTrits5, 1, trits5::pack, Format::kTernary2, ternary2::pack},
+    {Format::kInt6, 31, int6::pack, Format::kInt6, int6::pack},
 };
 
 std::int8_t pick(Random& random, Values values, int lowest, int highest) {

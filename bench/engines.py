@@ -37,9 +37,10 @@ class Format(NamedTuple):
 def own_format(linear: str) -> Format:
     """What random models of ours take, scales with it."""
     bits = {}
-    for spec in _core.tensor_specs(decoder_config("700M")):
+    config = decoder_config("700M")
+    for spec in _core.tensor_specs(config):
         if spec.role in ("linear", "head"):
-            drawn = undrawn_tensor(spec, linear)  # memory that is not touched
+            drawn = undrawn_tensor(spec, config, linear)  # memory that is not touched
             bits[spec.role] = 8 * stored_bytes({spec.name: drawn}) / math.prod(spec.shape)
     return Format(bits["linear"], bits["head"])
 

@@ -16,6 +16,7 @@ from bitnet_py import _core
 
 __all__ = ["LINEARS", "draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
 
+LINEARS: Final = ("ternary2", "trits5")
 HEAD: Final = "int6"  # as bitnet-convert stores a head by default
 EMBEDDING: Final = "int8"  # and an embedding of its own
 # Format: its scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with

@@ -242,10 +242,12 @@ void gemv_sums(const std::uint8_t* tiles, std::int64_t count, const std::int8_t*
     // what is left of them.
     constexpr int kSteps = kChains * W::kTiles < 2 ? 2 : kChains;
     constexpr int kGroupSteps = W::kGroup / kTileColumns / W::kTiles;
-    if constexpr (kGroupSteps <= 8)
-      if (stop - tile == kGroupSteps * W::kTiles) add_steps(Index<kGroupSteps>{});
-    while (tile + kSteps * W::kTiles <= stop) add_steps(Index<kSteps>{});
-    for (; tile < stop; tile += W::kTiles) add_tiles(Index<0>{}, tile);
+    if (kGroupSteps <= 8 && stop - tile == kGroupSteps * W::kTiles) {
+      add_steps(Index<kGroupSteps <= 8 ? kGroupSteps : 1>{});
+    } else {
+      while (tile + kSteps * W::kTiles <= stop) add_steps(Index<kSteps>{});
+      for (; tile < stop; tile += W::kTiles) add_tiles(Index<0>{}, tile);
+    }
     repeat<kChains>([&](auto c) {
       each_sum([&](auto t, auto v) {
         total[t][v] = S::add(total[t][v], W::gemv_flush(sum[c][t][v], v));

@@ -75,6 +75,7 @@ bool expand_trits5(const std::uint8_t* stored, std::int64_t tiles, std::uint8_t*
 
 struct FusedQuintets : QuintetPanels<expand_trits5> {
   static constexpr bool kOwnGemv = true;
+  static constexpr std::int64_t kGemvTokens = 4;  // expanding a block pays from five tokens on
   // int32 has room for 2 * 84 * 128 * 4 per quintet.
   static constexpr std::int64_t kGemvPart = kQuintetTiles << 14;
 };
@@ -110,13 +111,14 @@ struct Trits5 : Ternary2 {
       const std::uint8_t* stored = panel + q * kQuintetBytes;
       const std::int8_t* acts = x + q * kColumns;
       std::int64_t stride = x_stride;
-      alignas(64) std::int8_t some[kTokens][32];
+      alignas(32) std::int8_t some[kTokens][32];  // zeros outside [first, last)
       if (q * kQuintetTiles < first || (q + 1) * kQuintetTiles > last) {
+        const std::int64_t skipped = larger(first - q * kQuintetTiles, 0) * kTileColumns;
+        const std::int64_t stop = smaller(last - q * kQuintetTiles, kQuintetTiles) * kTileColumns;
+        const auto inside = static_cast<__mmask32>((1u << stop) - (1u << skipped));
         for (std::int64_t t = 0; t < kTokens; ++t)
-          for (std::int64_t i = 0; i < kColumns; ++i) {
-            const std::int64_t tile = q * kQuintetTiles + i / kTileColumns;
-            some[t][i] = tile >= first && tile < last ? acts[t * stride + i] : std::int8_t{0};
-          }
+          _mm256_store_si256(reinterpret_cast<__m256i*>(some[t]),
+                             _mm256_maskz_loadu_epi8(inside, acts + t * stride));
         acts = some[0];
         stride = 32;
       }
@@ -148,10 +150,11 @@ struct Trits5 : Ternary2 {
       });
       fields[0] = _mm512_sub_epi32(
           fields[0], _mm512_add_epi32(_mm512_add_epi32(fields[1], fields[2]), fields[3]));
+      repeat<2>([&](auto half) { last_sum[half][t] = exact_div84(last_sum[half][t]); });
       repeat<kVecs>([&](auto v) {
         const __m256i both = _mm256_add_epi32(half_of(fields[v], 0), half_of(fields[v], 1));
         const __m256i row = _mm256_srai_epi32(both, 2 * v);
-        const __m256i d = exact_div84(half_of(last_sum[v / 2][t], v % 2));
+        const __m256i d = half_of(last_sum[v / 2][t], v % 2);
         total[t][v] = _mm256_add_epi32(total[t][v], _mm256_add_epi32(row, d));
       });
     });
@@ -173,8 +176,8 @@ struct Trits5 : Ternary2 {
     return half == 0 ? _mm512_castsi512_si256(v) : _mm512_extracti64x4_epi64(v, 1);
   }
   // Of multiples of 84 = 4 * 21: modulo 2^32, 0x3cf3cf3d is 1 / 21.
-  static __m256i exact_div84(__m256i v) {
-    return _mm256_mullo_epi32(_mm256_srai_epi32(v, 2), _mm256_set1_epi32(0x3cf3cf3d));
+  static __m512i exact_div84(__m512i v) {
+    return _mm512_mullo_epi32(_mm512_srai_epi32(v, 2), _mm512_set1_epi32(0x3cf3cf3d));
   }
 };
 

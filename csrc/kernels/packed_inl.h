@@ -55,6 +55,7 @@ struct Block {
 template <std::int64_t kBytes>
 struct PlainTiles {
   struct Scratch {};
+  static constexpr std::int64_t kGemvTokens = 2;           // up to so many go by GEMV, in pairs
   static constexpr bool kOwnGemv = false;                  // W::gemv_sums reads it without `tiles`
   static constexpr std::int64_t kPartTiles = kBlockTiles;  // of a GEMM block
   static constexpr std::int64_t kGemvPart = std::int64_t{1} << 40;  // tiles for one call of `tiles`
@@ -432,13 +433,19 @@ void multiply_panels(const std::uint8_t* weight, std::int64_t k, const Int8Acts&
                      Sink& sink) {
   constexpr std::int64_t kRows = W::kVecs * kVecRows, kPanels = kBlockVecs / W::kVecs;
   const std::int64_t tiles = (k + 7) / 8 * 8 / kTileColumns;
-  const auto gemv = [&](auto count) {
-    for (std::int64_t panel = panel_begin; panel < panel_end; ++panel)
-      gemv_panel<W, count>(weight + panel * W::Store::panel_bytes(tiles), tiles, acts.q,
-                           acts.stride, {panel * kRows, W::kVecs, 0, count}, sink);
-  };
-  if (tokens == 1) return gemv(Index<1>{});
-  if (tokens == 2) return gemv(Index<2>{});
+  if (tokens <= W::Store::kGemvTokens) {
+    for (std::int64_t panel = panel_begin; panel < panel_end; ++panel) {
+      const auto gemv = [&](auto count, std::int64_t token) {
+        gemv_panel<W, count>(weight + panel * W::Store::panel_bytes(tiles), tiles,
+                             acts.q + token * acts.stride, acts.stride,
+                             {panel * kRows, W::kVecs, token, count}, sink);
+      };
+      std::int64_t token = 0;
+      for (; token + 2 <= tokens; token += 2) gemv(Index<2>{}, token);
+      if (token < tokens) gemv(Index<1>{}, token);
+    }
+    return;
+  }
   for (std::int64_t panel = panel_begin; panel < panel_end; panel += kPanels)
     for (std::int64_t token = 0; token < tokens; token += kBlockTokens) {
       const Block block{panel * kRows, smaller(kPanels, panel_end - panel) * W::kVecs, token,

@@ -53,7 +53,13 @@ struct TwoTiles {
   }
 };
 
+// Three and four tokens too are faster two by two, the second pair from L2, than as a block.
+struct PairedPanels : PlainPanels {
+  static constexpr std::int64_t kGemvTokens = 4;
+};
+
 struct Ternary2 : TwoTiles {
+  using Store = PairedPanels;
   using Acts = __m512i;
   static constexpr int kVecs = 4, kOffset = 1, kTileVecs = 4, kTileTokens = 6, kGemvChains = 2;
   static constexpr std::int64_t kMaxSteps = std::int64_t{1} << 40;

@@ -14,6 +14,7 @@ constexpr std::int64_t kQuintetBytes = trits5::kQuintetBytes;
 template <ExpandTritsFn expand>
 struct QuintetPanels {
   static constexpr bool kOwnGemv = false;
+  static constexpr std::int64_t kGemvTokens = 2;
   static constexpr std::int64_t kPartTiles = kBlockTiles / 10 * 10;  // whole quintets, even
   static constexpr std::int64_t kGemvPart = kPartTiles;
   struct Scratch {

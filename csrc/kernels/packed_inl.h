@@ -296,7 +296,7 @@ BITNET_NEST void gemv_panel(const std::uint8_t* panel, std::int64_t count, const
           if constexpr (kOwnOffset)
             offset = total[t][W::kVecs];
           else
-            offset = S::set_int(W::kOffset * sink.act_sum(t, group));
+            offset = S::set_int(W::kOffset * sink.act_sum(block.token + t, group));
           scaled[t][v] = Sink::add_group(scaled[t][v], total[t][v], offset, row_scale);
         });
       });
@@ -307,7 +307,9 @@ BITNET_NEST void gemv_panel(const std::uint8_t* panel, std::int64_t count, const
     }
   }
   if constexpr (Sink::kGroups)
-    each_vec([&](auto t, auto v) { sink.store(t, block.row + v * kVecRows, scaled[t][v]); });
+    each_vec([&](auto t, auto v) {
+      sink.store(block.token + t, block.row + v * kVecRows, scaled[t][v]);
+    });
 }
 
 // ---- GEMM.

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.contest import MEMORY, measure_shape, own_contestant
 from bench.energy import ENERGY, dense_operations, energy_mj, ternary_operations
 from bench.engines import OURS, parse_contestants
-from bench.peers import MEMORY, add_peer_arguments, measure_shape, own_contestant, read_where
+from bench.peers import add_peer_arguments, read_where
 from bench.report import Report, Row, add_report_arguments
 from bench.shapes import SHAPES, decoder_config, head_parameters, ternary_parameters
 

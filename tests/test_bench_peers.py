@@ -13,7 +13,7 @@ import pytest
 # Behind all else, so that bitnet_py is the installed one.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from bench import engine_worker, engines, llama_bench, peers, shapes
+from bench import contest, engine_worker, engines, llama_bench, peers, shapes
 from bench.engine_process import EngineError, EngineProcess
 from bench.engines import Contestant, Where, parse_contestants
 from bench.llama_bench import LlamaBench
@@ -157,13 +157,13 @@ def test_memory_is_estimated_from_bits() -> None:
 def test_groups_fit_in_memory_and_each_has_ours() -> None:
     ours, *others = (Contestant("bitnet_py", "ternary2"), *parse_contestants(["llama-cpp-python"]))
     one = max(other.needed_bytes("3B") for other in others) + ours.needed_bytes("3B")
-    groups = list(peers.groups_that_fit(ours, others, "3B", one))
+    groups = list(contest.groups_that_fit(ours, others, "3B", one))
     assert [group[0] for group in groups] == [ours] * len(groups)
     assert [peer for group in groups for peer in group[1:]] == others
     assert len(groups) > 1
     for group in groups:
         assert len(group) == 2 or sum(each.needed_bytes("3B") for each in group) <= one
-    assert list(peers.groups_that_fit(ours, [], "3B", 0)) == [[ours]]
+    assert list(contest.groups_that_fit(ours, [], "3B", 0)) == [[ours]]
 
 
 def test_pythons_by_engine(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def fake_peers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             return EngineProcess(fake_command(*variants))
 
         monkeypatch.setattr(Contestant, "start", fake)
-        monkeypatch.setattr(peers, "SETTLE_S", 0)
+        monkeypatch.setattr(contest, "SETTLE_S", 0)
 
     return use
 
@@ -250,7 +250,7 @@ def test_memory_and_first_token(fake_peers: Callable[..., None], tmp_path: Path)
 
 def test_what_does_not_fit_says_so(where: Where) -> None:
     report = Report("peers", None, [])
-    peers.measure_shape(
+    contest.measure_shape(
         report,
         "70B",
         parse_contestants(["transformers:fp32"]),

@@ -6,6 +6,7 @@
 // c++ -std=c++17 -O2 -fPIC -shared -pthread bench/limits.cpp -o limits.so
 #include <immintrin.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -25,6 +26,8 @@ namespace {
 
 using std::int64_t;
 using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kReadBlock = int64_t{1} << 20;
 
 // ---- Register loops: so many rounds of twelve.
 
@@ -81,16 +84,21 @@ BITNET_TARGET("avx512vnni,avx512f") void dpbusd_512(int64_t rounds) {
 void (*const kLoops[])(int64_t) = {maddubs_paddw,  fma_256,    fma_512,
                                    dpbusd_256_vex, dpbusd_256, dpbusd_512};
 
-// ---- Reading: every byte once, in order; the sum keeps the loads alive.
+// ---- Reading: every byte once, in order, prefetching `ahead` bytes (0: not at all); the sum keeps
+// the loads alive.
 
 BITNET_TARGET("avx2")
-void read_part(const std::uint8_t* begin, const std::uint8_t* end, int64_t* sum) {
+void read_part(const std::uint8_t* begin, const std::uint8_t* end, int ahead, int64_t* sum) {
   __m256i sums[4] = {};
   const auto* at = reinterpret_cast<const __m256i*>(begin);
   const auto* stop = reinterpret_cast<const __m256i*>(end);
-  for (; at + 8 <= stop; at += 8)
+  for (; at + 8 <= stop; at += 8) {
+    if (ahead > 0)
+      for (int line = 0; line < 4; ++line)
+        _mm_prefetch(reinterpret_cast<const char*>(at) + ahead + 64 * line, _MM_HINT_T0);
     for (int i = 0; i < 8; ++i)
       sums[i % 4] = _mm256_xor_si256(sums[i % 4], _mm256_loadu_si256(at + i));
+  }
   const __m256i all =
       _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
   *sum ^= _mm256_extract_epi64(all, 0);
@@ -128,11 +136,13 @@ extern "C" double limit_loop_seconds(int loop, int threads, int64_t rounds) {
   return seconds_of(threads, [&](int) { kLoops[loop](rounds); });
 }
 
-extern "C" double limit_read_seconds(const std::uint8_t* data, int64_t bytes, int threads) {
+extern "C" double limit_read_seconds(const std::uint8_t* data, int64_t bytes, int threads,
+                                     int ahead) {
   std::vector<int64_t> sums(static_cast<std::size_t>(threads) * 8);  // a cache line each
+  std::atomic<int64_t> next{0};  // in blocks, so that a thread that was held up leaves the rest
   return seconds_of(threads, [&](int thread) {
-    const int64_t part = bytes / threads / 256 * 256;
-    const int64_t end = thread == threads - 1 ? bytes : (thread + 1) * part;
-    read_part(data + thread * part, data + end, &sums[static_cast<std::size_t>(thread) * 8]);
+    for (int64_t at = next++ * kReadBlock; at < bytes; at = next++ * kReadBlock)
+      read_part(data + at, data + std::min(at + kReadBlock, bytes), ahead,
+                &sums[static_cast<std::size_t>(thread) * 8]);
   });
 }

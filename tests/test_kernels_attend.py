@@ -104,6 +104,14 @@ def test_the_cache_rounds_to_float16_to_nearest_even(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_int8_values_so_small_that_127_divided_by_them_is_infinite(isa: str) -> None:
+    v = np.array([[3e-37, -1e-37, 0, 0], [1e-38, 0, -1e-38, 0], [1e-45, 0, 0, 0]], np.float32)
+    for row in v:
+        got = _core.Kernels(isa).attend(v[:1], row[None], row[None], [1], kv_dtype="int8")
+        np.testing.assert_allclose(got[0], row, rtol=0, atol=1e-36 / 127)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_int8_keys_of_zeros_and_of_large_values(isa: str) -> None:
     v = np.array([[0, 0, 0, 0], [3e38, -1e38, 0, 1]], np.float32)
     for row in v:

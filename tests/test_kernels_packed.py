@@ -171,6 +171,35 @@ def test_int6_products_do_not_saturate(isa: str, code: int, act: int, tokens: in
     np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
 
 
+@pytest.mark.parametrize(
+    ("format_name", "code", "k"),
+    [
+        ("ternary2", 1, 200_000),
+        ("trits5", 1, 200_000),
+        ("int6", 31, 131_072),
+        ("int8", 127, 131_072),
+    ],
+)
+@pytest.mark.parametrize("isa", ISAS)
+def test_long_rows_do_not_overflow(isa: str, format_name: str, code: int, k: int) -> None:
+    """Codes that stay in their byte, times 4 to 64, fill an int32 before the true sum does."""
+    n = 32
+    packed = getattr(_core, f"pack_{format_name}")(np.full((n, k), code, np.int8))
+    kernels = _core.Kernels(isa)
+    stored = as_multiplied(kernels, format_name, packed, n, k)
+    for act in (-128, 127):
+        for tokens in (1, 2, 5):
+            got = kernels.dot(*stored, n, k, np.full((tokens, k), act, np.int8))
+            np.testing.assert_array_equal(got, np.full((tokens, n), code * act * k))
+
+
+def test_int8_rows_longer_than_an_int32_holds_are_refused() -> None:
+    n, k = 8, 131_073
+    packed = _core.pack_int8(np.full((n, k), 127, np.int8))
+    with pytest.raises(ValueError, match="expected k of at most 131072 for int8, got 131073"):
+        _core.Kernels().dot("int8", packed, n, k, np.full((1, k), 127, np.int8))
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @given(
     n=st.integers(1, 150),

@@ -207,6 +207,16 @@ def test_greedy_and_logprob_at_every_size(size: int) -> None:
     assert logprob == pytest.approx(expected, abs=3 * eps, rel=eps)
 
 
+@pytest.mark.parametrize("temperature", [1e-45, 2e-39, 1e-20])
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_k": 2}], ids=str)
+def test_a_temperature_next_to_zero_takes_the_best(
+    temperature: float, options: dict[str, Any]
+) -> None:
+    logits = np.float32([1, 3, 2.5, 3])
+    sampler = _core.Sampler(do_sample=True, temperature=temperature, **options)
+    np.testing.assert_array_equal(sampler.probabilities(logits, np.int32([])), [0, 0.5, 0, 0.5])
+
+
 def test_tokens_that_tie_with_the_kth_are_kept() -> None:
     logits = np.float32([2, 1, 1, 1, 0])
     p = _core.Sampler(do_sample=True, top_k=2).probabilities(logits, np.int32([]))

@@ -1,5 +1,4 @@
-// Owns: the Python face of Model and Session. Checks arguments, drops the GIL,
-// calls.
+// Owns: the Python face of Model and Session. Checks arguments, drops the GIL, calls.
 #include <pybind11/stl.h>
 
 #include <chrono>

@@ -13,6 +13,7 @@
 #include "engine/attention_cpu.h"
 #include "engine/kv_cache.h"
 #include "kernels/registry.h"
+#include "packing/int8.h"
 
 namespace bitnet {
 namespace {
@@ -23,6 +24,8 @@ using std::int64_t;
 // float16.
 py::array require_weight(const FormatInfo& info, const py::object& weight, int64_t n, int64_t k) {
   check_arg(n >= 1 && k >= 1, "linear", "expected n and k of at least 1, got ", n, " and ", k);
+  check_arg(info.format != Format::kInt8 || k <= int8::kMaxColumns, "linear",
+            "expected k of at most ", int8::kMaxColumns, " for int8, got ", k);
   py::array array;
   std::vector<int64_t> shape{n, k};
   if (info.packed) {

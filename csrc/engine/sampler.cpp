@@ -147,7 +147,9 @@ std::vector<Sampler::Candidate> Sampler::candidates(double mass) {
   if (top_k) {
     total = collect(floor);
   } else {
-    total = kernels_.sum_exp(scores_, vocab_, most, 1.0f / temperature);
+    // Of a subnormal temperature the inverse would be infinite, and 0 times it NaN.
+    const float inverse = std::min(1.0f / temperature, std::numeric_limits<float>::max());
+    total = kernels_.sum_exp(scores_, vocab_, most, inverse);
     const double share = filters ? static_cast<double>(params_.top_p) : mass;
     constexpr double kSlack = 1e-6;  // sums of float32 exponentials in two orders
     for (float reach = 3.0f;; reach *= 1.5f) {

@@ -3,14 +3,13 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "packing/int8.h"
 
 namespace bitnet {
 namespace {
 
 // Any size above this is a broken config; below it no product of two sizes overflows.
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 28;
-// An int32 sum of int8 products, 127 * 128 each, holds this many columns.
-constexpr std::int64_t kMaxColumns = std::int64_t{1} << 17;
 
 struct RangeCheck {
   void operator()(const char* name, std::int64_t value, bool) const {
@@ -36,9 +35,9 @@ void check_config(const ModelConfig& c) {
   check_arg(c.head_dim % 2 == 0, "config", "expected an even head_dim, got ", c.head_dim);
   for (const std::int64_t columns : {c.hidden_size, c.intermediate_size, c.q_size()})
     check_arg(
-        columns <= kMaxColumns, "config",
+        columns <= int8::kMaxColumns, "config",
         "expected hidden_size, intermediate_size and num_attention_heads * head_dim of at most ",
-        kMaxColumns, ", got ", columns);
+        int8::kMaxColumns, ", got ", columns);
   check_arg(c.rope_type != RopeType::kLlama3 || c.rope_high_freq_factor > c.rope_low_freq_factor,
             "config", "expected rope_high_freq_factor above rope_low_freq_factor, got ",
             c.rope_high_freq_factor, " and ", c.rope_low_freq_factor);

@@ -76,8 +76,8 @@ bool expand_trits5(const std::uint8_t* stored, std::int64_t tiles, std::uint8_t*
 struct FusedQuintets : QuintetPanels<expand_trits5> {
   static constexpr bool kOwnGemv = true;
   static constexpr std::int64_t kGemvTokens = 4;  // expanding a block pays from five tokens on
-  // int32 has room for 2 * 84 * 128 * 4 per quintet.
-  static constexpr std::int64_t kGemvPart = kQuintetTiles << 14;
+  // int32 has room for 128 * 128 * 16 per quintet and row: field 3 in place, of four tiles.
+  static constexpr std::int64_t kGemvPart = kQuintetTiles << 13;
 };
 
 struct Trits5 : Ternary2 {

@@ -75,8 +75,8 @@ struct Int6 : TwoTiles {
   static Acts acts(const std::int8_t* p) { return broadcast_qword(p); }
   static Sum add_products(Sum sum, Vec codes, Acts acts) { return dpbusd(sum, codes, acts); }
 
-  // At most 4 * 252 * 128 a step, 2^14 of them in an int32.
-  static constexpr std::int64_t kGemvSteps = 1 << 14;
+  // At most 8 * 252 * 128 a step and row, 2^13 of them in an int32.
+  static constexpr std::int64_t kGemvSteps = 1 << 13;
   static Vec gemv_vec(const Tiles& tiles, int v) {
     return v == 3 ? high_bits(tiles) : vec(tiles, v);
   }

@@ -32,9 +32,9 @@ struct Int8Acts {
 // out[t, r] = sum_k x[t, k] * w[r, k] for the rows r of some panels. Rows >= n are never written.
 // Formats with int8 activations read `acts`, dense formats read `x`.
 //   ternary2, trits5, int8: float(int32 sum) * (acts.scale[t] * weight_scale[r])
-//   group scales (ternary2, trits5, int6): acts.scale[t] * sum over groups in order of float(int32
-//   sum of the
-//     group) * scale[group, r], products and sums rounded separately (no fused multiply-add)
+//   group scales (ternary2, trits5, int6): acts.scale[t] * sum over groups in order of
+//     float(int32 sum of the group) * scale[group, r], products and sums rounded separately (no
+//     fused multiply-add)
 //   dense: fixed lanes along K, then a fixed horizontal order
 struct LinearArgs {
   const std::uint8_t* weight;  // codes as stored (packing/), or plain rows [n, k]
@@ -51,8 +51,8 @@ struct LinearArgs {
 };
 using LinearFn = void (*)(const LinearArgs& args, std::int64_t panel_begin, std::int64_t panel_end);
 
-// The integer part alone, for proofs and benches: out[t, r] = sum_k q[t, k] * (code value of w[r,
-// k]).
+// The integer part alone, for proofs and benches: out[t, r] = sum_k q[t, k] * (value of w[r, k]'s
+// code), where that fits an int32.
 using DotFn = void (*)(const std::uint8_t* weight, std::int64_t n, std::int64_t k,
                        const Int8Acts& acts, std::int64_t tokens, std::int64_t panel_begin,
                        std::int64_t panel_end, std::int32_t* out, std::int64_t out_stride);

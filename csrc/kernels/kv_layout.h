@@ -4,9 +4,9 @@
 //                                                 product are keys, so it needs no horizontal sum
 //   values  [capacity][head_dim padded to 16]     the lanes of a product are columns
 //
-// Elements are float32, float16, or int8 with one float32 scale per token (absmax / 127), for keys
-// and for values. Padded columns of values hold zeros. Lanes of keys that are not stored yet may
-// hold anything: nobody looks at their scores.
+// Elements are float32, float16, or int8 with one float32 scale per token (kLeastKvAbsmax or
+// absmax, the larger, / 127), for keys and for values. Padded columns of values hold zeros. Lanes
+// of keys that are not stored yet may hold anything: nobody looks at their scores.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,9 @@ namespace bitnet {
 enum class KvType : int { kF32, kF16, kInt8 };
 inline constexpr std::int64_t kKvTypeBytes[] = {4, 2, 1};
 inline constexpr const char* kKvTypeNames[] = {"f32", "f16", "int8"};
+
+// Of int8 rows: a smaller one has no quotient 127 / absmax in float32.
+inline constexpr float kLeastKvAbsmax = 1e-36f;
 
 inline constexpr std::int64_t kKeyTile = 16;
 

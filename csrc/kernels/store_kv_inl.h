@@ -26,13 +26,13 @@ void store_rounded(const float* k, const float* v, const KvHead& to, std::int64_
 // Calls put(d, code) for every column; returns the scale. What is not finite makes it NaN.
 template <class S, class Put>
 float quantize_row(const float* x, std::int64_t n, const Put& put) {
-  float most = 0.0f, nothing = 0.0f;
+  float most = kLeastKvAbsmax, nothing = 0.0f;
   for (std::int64_t d = 0; d < n; ++d) {
     const float magnitude = __builtin_fabsf(x[d]);
     most = magnitude > most ? magnitude : most;
     nothing += 0.0f * x[d];
   }
-  const auto ratio = S::set(most > 0.0f ? 127.0f / most : 0.0f);
+  const auto ratio = S::set(127.0f / most);
   for (std::int64_t d = 0; d < n; d += kLanes) {
     const std::int64_t count = smaller(kLanes, n - d);
     const auto values = count == kLanes ? S::load(x + d) : load_some<S>(x + d, count);

@@ -13,8 +13,8 @@ constexpr std::int64_t dense_row(std::int64_t k) {
   return k * kBytes;
 }
 
-//   format  name  panel  k  bytes of a row, of a tile  packed int8act tensor row group its size, by
-//   panel
+//   format, name, panel, k, bytes of a row, of a tile; packed, int8 activations; scales per tensor,
+//   row, group; columns of a group, scales by panel
 constexpr FormatInfo kFormats[kNumFormats] = {
     {Format::kF32, "f32", 8, 1, dense_row<4>, 0, false, false, false, false, false, 0, false},
     {Format::kF16, "f16", 8, 1, dense_row<2>, 0, false, false, false, false, false, 0, false},

@@ -12,6 +12,8 @@ namespace bitnet::int8 {
 inline constexpr std::int64_t kTileRows = 8;
 inline constexpr std::int64_t kTileCols = 4;
 inline constexpr std::int64_t kTileBytes = 32;
+// An int32 sum of products, 127 * 128 each, holds this many columns.
+inline constexpr std::int64_t kMaxColumns = std::int64_t{1} << 17;
 
 constexpr std::int64_t panel_bytes(std::int64_t k_pad) { return k_pad * kTileRows; }
 constexpr std::int64_t byte_of(std::int64_t n, std::int64_t k, std::int64_t k_pad) {

@@ -38,8 +38,7 @@ constexpr int shift_of(std::int64_t n) { return static_cast<int>(n % kTileRows /
 
 // t: int8 [n, k], row stride k. ValueError naming op, row and column unless all are -1, 0 or 1.
 void check_values(const char* op, const std::int8_t* t, std::int64_t n, std::int64_t k);
-// t: as checked, by pack itself.
-// packed: code_bytes(ternary2, n, k) bytes.
+// t: as check_values wants it, which pack calls. packed: code_bytes(ternary2, n, k) bytes.
 void pack(const std::int8_t* t, std::int64_t n, std::int64_t k, std::uint8_t* packed);
 void unpack(const std::uint8_t* packed, std::int64_t n, std::int64_t k, std::int8_t* t);
 

@@ -77,7 +77,8 @@ void expect_equal(Check& check, const std::string& where, const Array<T>& got,
 void compare_store(const KernelTable& table, const KernelTable& generic, KvType type,
                    Check& check) {
   for (const std::int64_t dim : {4, 8, 20, 64, 100})
-    for (const float magnitude : {0.0f, 1e-9f, 1e-6f, 1e-4f, 2.0f, 65519.0f, 1e6f}) {
+    for (const float magnitude :
+         {0.0f, 1e-42f, 1e-37f, 1e-9f, 1e-6f, 1e-4f, 2.0f, 65519.0f, 1e6f}) {
       const Cache got(table, 19, dim, type, magnitude), expected(generic, 19, dim, type, magnitude);
       const std::string where = text("head_dim %lld, magnitude %g", static_cast<long long>(dim),
                                      static_cast<double>(magnitude));

@@ -28,7 +28,7 @@ from bitnet_py.speed import Samples, Workload, fill_cache, random_ids, run_secon
 
 PROMPTS: Final = (128, 512)
 CONTEXTS: Final = (128, 1024, 4096, 16384)
-KV_TYPES: Final = tuple(kind for kind in ("f16", "int8") if kind in _core.KV_DTYPES)
+KV_DTYPES: Final = tuple(kind for kind in ("f16", "int8") if kind in _core.KV_DTYPES)
 
 Tensors = Mapping[str, _core.PackedTensor]
 
@@ -127,7 +127,7 @@ def measure_shape(report: Report, shape: str, args: argparse.Namespace) -> None:
             phase="", value=0.0, unit="",
         )  # fmt: skip
         measure_prompts(report, row, models, args.rounds)
-        for kv_dtype in args.kv_types:
+        for kv_dtype in args.kv_dtypes:
             for threads, model in models.items():
                 measure_decode(
                     report,
@@ -147,13 +147,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", dest="shapes", action="append", choices=list(SHAPES))
     parser.add_argument("--context", dest="contexts", type=_numbers, default=list(CONTEXTS))
     parser.add_argument("--threads", type=_numbers, default=[1, 2], metavar="N,N")
-    parser.add_argument("--kv-type", dest="kv_types", action="append", choices=_core.KV_DTYPES)
+    parser.add_argument("--kv-dtype", dest="kv_dtypes", action="append", choices=_core.KV_DTYPES)
     parser.add_argument("--tokens", type=int, default=8, metavar="N", help="decoded in a turn")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where the folder is made")
     add_report_arguments(parser)
     args = parser.parse_args(argv)
-    args.kv_types = args.kv_types or list(KV_TYPES)
+    args.kv_dtypes = args.kv_dtypes or list(KV_DTYPES)
     report = Report("length", args.json, argv)
     for shape in args.shapes or ["700M", "2B4T"]:
         measure_shape(report, shape, args)

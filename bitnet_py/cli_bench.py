@@ -32,14 +32,14 @@ def bench(
     ] = "0",
     threads: Annotated[
         Counts | None,
-        typer.Option("-t", "--threads", metavar="N,N", help="default: as many as there are"),
+        typer.Option(
+            "-t", "--threads", metavar="N,N", help="default: as many as the process may use"
+        ),
     ] = None,
     repetitions: Annotated[
         int, typer.Option("-r", "--repetitions", min=1, help="of each test; the median counts")
     ] = 5,
-    kv_type: Annotated[
-        str, typer.Option(help="how the KV cache is stored: auto, f16, f32 or another of `load`")
-    ] = "auto",
+    kv_dtype: opt.KvDtype = "auto",
     revision: opt.Revision = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -56,7 +56,7 @@ def bench(
     tests = _tests(prompt, generated, depth)
     counts = [None] if threads is None else _counts("threads", threads, low=1)
     memory = _peak_memory()
-    loaded = load(model, threads=counts[0], kv_dtype=kv_type, revision=revision)
+    loaded = load(model, threads=counts[0], kv_dtype=kv_dtype, revision=revision)
     models = {loaded.core.threads: loaded.core}
     for count in counts[1:]:
         assert count is not None
@@ -76,7 +76,7 @@ def bench(
         "model": model,
         "isa": loaded.core.isa,
         "cpu": _core.cpu_brand(),
-        "kv_type": loaded.kv_dtype,
+        "kv_dtype": loaded.kv_dtype,
         "weight_bytes_per_token": token_bytes,
         "peak_memory_growth_bytes": None if memory is None else memory.growth_bytes(),
         "tests": [
@@ -154,7 +154,7 @@ def _show(facts: dict[str, Any]) -> None:
     console.print(
         plain(
             f"{facts['model']}: {facts['weight_bytes_per_token'] / 1e6:,.1f} MB of weights per "
-            f"token, KV cache {facts['kv_type']}, {facts['isa']} on {facts['cpu']}"
+            f"token, KV cache {facts['kv_dtype']}, {facts['isa']} on {facts['cpu']}"
         )
     )
     console.print(table)

@@ -33,7 +33,8 @@ Threads: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto or cpu")]
 KvDtype: TypeAlias = Annotated[
-    str, typer.Option(help="how keys and values are kept: f32, f16, int8, or auto")
+    str,
+    typer.Option(help="of the KV cache: f16, int8, f32; auto: f32 for a dense f32 model, else f16"),
 ]
 Revision: TypeAlias = Annotated[
     str | None, typer.Option(help="branch, tag or commit of a hub model")
@@ -63,7 +64,11 @@ NoRepeatNgramSize: TypeAlias = Annotated[
 ]
 PromptLookupNumTokens: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=1, max=256, help="guess N tokens from earlier text; same output, faster"),
+    typer.Option(
+        min=1,
+        max=256,
+        help="guess N tokens from earlier text; same output, faster where text repeats itself",
+    ),
 ]
 Seed: TypeAlias = Annotated[int | None, typer.Option(min=0, help="of sampling; default: a new one")]
 Stop: TypeAlias = Annotated[

@@ -170,7 +170,7 @@ def measure_tests(
     if longest.depth + longest.tokens > config["max_position_embeddings"]:
         message = (
             f"[bench] expected depth + tokens of at most {config['max_position_embeddings']}, "
-            f"the model's context, got {longest.depth} + {longest.tokens}"
+            f"the model's context, got {longest.depth} + {longest.tokens}; take shorter ones"
         )
         raise ValueError(message)
     ids = random_ids(config["vocab_size"], max(SEED_TOKENS, *(test.tokens for test in tests)))

@@ -1,4 +1,4 @@
-"""Kernels beside limits, and what length costs, at tiny sizes."""
+"""Kernels beside limits, the two ternary stores, and what length costs, at tiny sizes."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from bitnet_py import _core
 # Behind all else, so that bitnet_py is the installed one.
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from bench import kernels, length, limits
+from bench import kernels, length, limits, ternary_stores
 from bench.limits import Limits, LimitsError
 
 needs_compiler = pytest.mark.skipif(
@@ -103,6 +103,25 @@ def test_without_limits_kernels_are_measured_alone(
     assert json.loads(path.read_text())["skipped"][0]["name"] == "limits"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux gives it")
+def test_ternary_stores_at_a_tiny_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("N", 64), ("K", 80), ("DRAM_COPIES", 3), ("MODEL_ROUNDS", 2)):
+        monkeypatch.setattr(ternary_stores, name, value)
+    path = tmp_path / "ternary_stores.json"
+    isa = _core.available_isas()[0]
+    options = f"--isa {isa} --isa generic --threads 1 --rounds 2 --shape tiny --json"
+    ternary_stores.main([*options.split(), str(path)])  # so little need not expand fast
+    rows = rows_of(path)
+    assert rows["generic GEMM 16 1 threads ternary2"]["n"] == 2
+    assert "generic GEMM 16 1 threads trits5" not in rows  # it is expanded there
+    assert rows["generic expand 1 threads"]["unit"] == "GB/s"
+    if "trits5" in _core.Kernels(isa).products:
+        assert rows[f"{isa} GEMV L3 1 threads trits5"]["reference"] == "ternary2"
+    for phase, unit in (("load", "s"), ("peak memory of load", "MB"), ("decode", "tokens/s")):
+        row = rows[f"generic tiny {phase} 1 threads trits5"]
+        assert (row["unit"], row["reference"], row["n"]) == (unit, "ternary2", 2)
+
+
 def test_length_at_a_tiny_size(tmp_path: Path) -> None:
     path = tmp_path / "length.json"
     options = "--shape tiny --context 16,300 --threads 1,2 --tokens 2 --rounds 2"
@@ -111,13 +130,13 @@ def test_length_at_a_tiny_size(tmp_path: Path) -> None:
     assert rows["tiny 2T pp512"]["reference"] == "pp128"
     scaling = rows["tiny pp128 2T / 1T"]
     assert (scaling["reference"], scaling["threads"]) == ("1T", 2)
-    for kv in length.KV_TYPES:
+    for kv in length.KV_DTYPES:
         deep = rows[f"tiny 1T {kv} KV decode d300"]
         assert (deep["unit"], deep["format"]) == ("ms", f"ternary2, {kv} KV")
         part = rows[f"tiny 1T {kv} KV attention d300"]
         assert part["unit"] == "%"
         assert part["value"] < 100
-    assert len(rows) == 6 + len(length.KV_TYPES) * 2 * 5
+    assert len(rows) == 6 + len(length.KV_DTYPES) * 2 * 5
 
 
 def test_attention_is_what_an_empty_context_does_not_have(
@@ -129,7 +148,7 @@ def test_attention_is_what_an_empty_context_does_not_have(
     monkeypatch.setattr(length, "run_seconds", seconds)
     monkeypatch.setattr(length, "measure_prompts", lambda *_: None)
     path = tmp_path / "length.json"
-    options = "--shape tiny --context 16 --threads 1 --rounds 1 --kv-type f16 --json"
+    options = "--shape tiny --context 16 --threads 1 --rounds 1 --kv-dtype f16 --json"
     assert length.main([*options.split(), str(path)]) == 0
     rows = rows_of(path)
     assert rows["tiny 1T f16 KV decode d16"]["value"] == pytest.approx(4000)

@@ -120,10 +120,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, st
 
 
 def test_bench_json(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = "-p 8,16 -n 4 -d 0,30 --threads 1,2 --repetitions 2 --kv-type f32 --json"
+    flags = "-p 8,16 -n 4 -d 0,30 --threads 1,2 --repetitions 2 --kv-dtype f32 --json"
     code, out, err = run(capsys, folder, *flags.split())
     facts = json.loads(out)
-    assert (code, facts["kv_type"], err) == (0, "f32", "measuring\n")
+    assert (code, facts["kv_dtype"], err) == (0, "f32", "measuring\n")
     names = ["pp8", "pp16", "tg4", "pp8 @ d30", "pp16 @ d30", "tg4 @ d30"]
     assert [(t["name"], t["threads"]) for t in facts["tests"]] == [
         (name, threads) for threads in (1, 2) for name in names
@@ -156,10 +156,10 @@ def test_bench_prints_a_table(folder: str, capsys: pytest.CaptureFixture[str]) -
         ("-n 32,x", "expected --generated N or N,N,..."),
         ("-p -5", "expected --prompt"),
         ("-t 0", "expected --threads N or N,N,... of at least 1"),
-        ("-p 601 -n 0", "expected depth + tokens of at most 600, the model's context, got 0 + 601"),
+        ("-p 601 -n 0", "of at most 600, the model's context, got 0 + 601; take shorter ones"),
         ("-n 32 -d 590 -p 0", "got 590 + 32"),
         ("-n 0 -p 0", "at least one test"),
-        ("--kv-type f8", "expected kv_dtype"),
+        ("--kv-dtype f8", "expected kv_dtype"),
     ],
 )
 def test_bench_refuses(

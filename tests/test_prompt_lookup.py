@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from tiny_model import make_decoder, make_model
 
+import bitnet_py
 from bitnet_py import _core, generation
-from bitnet_py.generation import look_up
+from bitnet_py.convert import convert
+from bitnet_py.generation import SequenceState, look_up
 from bitnet_py.model import Model
 
 RNG = np.random.default_rng(6)
@@ -70,6 +72,53 @@ def test_a_session_goes_on_after_guesses(model: Model) -> None:
     np.testing.assert_array_equal(session.forward(ids[-1:]), fresh.forward(ids))
     for ours, theirs in zip(session.export_kv(), fresh.export_kv(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def teller(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model that tells tales, in which names and phrases come again."""
+    folder = tmp_path_factory.mktemp("demo") / "packed"
+    convert(bitnet_py.DEMO_CHECKPOINT, folder)
+    return bitnet_py.load(folder, threads=1)
+
+
+TALE = "Wren met a mole. Wren met a mole. Wren met a"
+GREEDY = {"do_sample": False, "max_new_tokens": 80}
+
+
+def test_an_end_among_right_guesses(teller: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the guesses behind a stop string or an end of text nothing is shown."""
+    n_inside = 0
+    pick_all = SequenceState.pick_all
+
+    def spy(state: SequenceState, rows: np.ndarray) -> Any:
+        nonlocal n_inside
+        chunks = pick_all(state, rows)
+        n_inside += 1 < len(chunks) < len(rows) and state.finish_reason == "stop"
+        return chunks
+
+    monkeypatch.setattr(SequenceState, "pick_all", spy)
+    free = list(teller.stream(TALE, **GREEDY))
+    ends: list[dict[str, Any]] = [{"stop_strings": [chunk.text]} for chunk in free if chunk.text]
+    ends += [{"eos_token_id": chunk.token_id} for chunk in free]
+    for end in ends:
+        expected = list(teller.stream(TALE, **GREEDY, **end))
+        assert list(teller.stream(TALE, **GREEDY, **end, prompt_lookup_num_tokens=6)) == expected
+    assert n_inside > 0
+
+
+@pytest.mark.parametrize("n_read", [2, 5, 9])
+def test_an_answer_that_is_left_leaves_a_right_cache(teller: Model, n_read: int) -> None:
+    """Several chunks are ready at once where guesses were right; some of them are never read."""
+    chat = teller.chat()
+    for _ in range(3):
+        answer = chat.stream(TALE, **GREEDY, prompt_lookup_num_tokens=6)
+        assert [next(answer) for _ in range(n_read)]
+        answer.close()  # type: ignore[attr-defined]
+        fresh = teller.session()
+        fresh.forward(chat._cached_ids)
+        for ours, theirs in zip(chat._session.export_kv(), fresh.export_kv(), strict=True):
+            np.testing.assert_array_equal(ours[:, :, : fresh.length], theirs)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def add_rows(
     phase: str,
     threads: int,
     samples: Sequence[tuple[Entrant, Samples, str]],
+    ratio_of: Callable[[Samples, Samples], float] = median_ratio,
 ) -> None:
     """One row for each entrant; ours once for each peer, with the ratio to it.
 
@@ -87,6 +88,7 @@ def add_rows(
         phase: that was measured.
         threads: of each.
         samples: by entrant, with the variant that it ran; ours first.
+        ratio_of: ours and a peer's samples give the ratio.
     """
 
     def add(entrant: Entrant, taken: Samples, note: str, other: Entrant | None) -> None:
@@ -104,7 +106,7 @@ def add_rows(
                 value=taken.median,
                 unit=UNITS.get(phase, "tokens/s"),
                 reference=other.label if other else None,
-                ratio=median_ratio(taken, theirs) if theirs else None,
+                ratio=ratio_of(taken, theirs) if theirs else None,
                 n=taken.n,
                 spread=taken.spread,
             )
@@ -144,16 +146,22 @@ def measure_phase(
 ) -> None:
     """Lets this engine and its peers take turns at one phase.
 
-    A peer that fails is skipped; when this engine does, the error is raised.
+    A peer that fails at once is skipped, one that fails in a later round leaves the phase without
+    rows; when this engine fails, the error is raised.
     """
     tokens, at_once = phase_work(phase)
     order: dict[str, Any] = {"do": "run", "tokens": tokens, "at_once": at_once, "threads": threads}
     ready: list[tuple[Entrant, str]] = []
     contenders: list[Contender] = []
+    failed: list[Entrant] = []
 
-    def turn(process: Process, variant: str) -> float:
+    def turn(entrant: Entrant, process: Process, variant: str) -> float:
         settings = {"variant": variant} if variant else {}
-        return float(process.ask(**order, **settings)["seconds"])
+        try:
+            return float(process.ask(**order, **settings)["seconds"])
+        except EngineError:
+            failed.append(entrant)
+            raise
 
     for entrant, process in processes:
         try:
@@ -162,11 +170,11 @@ def measure_phase(
             _refuse(report, entrant, f"{shape} {phase} {threads}T {entrant.label}", error)
             continue
         ready.append((entrant, variant))
-        contenders.append(Contender(entrant.label, partial(turn, process, variant)))
+        contenders.append(Contender(entrant.label, partial(turn, entrant, process, variant)))
     try:
         seconds = interleave(contenders, rounds=rounds, warmup=0, settle_s=SETTLE_S)
     except EngineError as error:
-        report.skip(f"{shape} {phase} {threads}T", str(error))
+        _refuse(report, failed[0], f"{shape} {phase} {threads}T, {failed[0].label}", error)
         return
     samples = [
         (entrant, seconds[entrant.label].rates(tokens), variant) for entrant, variant in ready
@@ -212,9 +220,12 @@ def measure_fresh(
         add_rows(report, shape, MEMORY, threads, grown)
     if FIRST_TOKEN in phases and first:
         # From processes one after the other: the ratio is that of the medians.
-        add_rows(
-            report, shape, FIRST_TOKEN, threads, [(e, _median_only(s), v) for e, s, v in first]
-        )
+        add_rows(report, shape, FIRST_TOKEN, threads, first, ratio_of_medians)
+
+
+def ratio_of_medians(ours: Samples, theirs: Samples) -> float:
+    """Of samples that were not taken in rounds."""
+    return ours.median / theirs.median
 
 
 def groups_that_fit(
@@ -295,7 +306,3 @@ def _refuse(report: Report, entrant: Entrant, name: str, error: EngineError) -> 
     if isinstance(entrant, Contestant) and entrant.engine == OURS:
         raise error
     report.skip(name, str(error))
-
-
-def _median_only(samples: Samples) -> Samples:
-    return Samples((samples.median,))

@@ -1,7 +1,7 @@
 """A process that runs one engine with one model and takes its orders line by line.
 
 Owns: the protocol's far end, and the clock around the engine's work. Does not own: an engine
-(`engine_*.py`, each with a `make` function), nor rounds and ratios (`peers.py`). Imports nothing
+(`engine_*.py`, each with a `make` function), nor rounds and ratios (`contest.py`). Imports nothing
 but the standard library, so any Python that has an engine can run it from the checkout's root:
 
     python -m bench.engine_worker llama_cpp --model FILE.gguf --shape 700M --format TQ2_0

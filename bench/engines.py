@@ -1,7 +1,7 @@
 """The engines that are compared: how each is called, in which formats, and how it is started.
 
 Owns: their names, bits per weight, the model that each one gets. Does not own: how an engine works
-(`engine_NAME.py`), nor what is measured (peers.py).
+(`engine_NAME.py`), nor what is measured (contest.py).
 """
 
 from __future__ import annotations

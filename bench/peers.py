@@ -42,7 +42,7 @@ __all__ = ["add_peer_arguments", "read_where"]
 
 
 def add_peer_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds where things are: peers' Pythons and programs, models."""
+    """Adds where things are: peers' Pythons, models."""
     parser.add_argument(
         "--peer-python",
         action="append",
@@ -50,11 +50,6 @@ def add_peer_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[ENGINE=]PYTHON",
         help="one that has the peers, or one of them",
     )
-    parser.add_argument("--llama-bench", type=Path, metavar="PATH", help="of another llama.cpp")
-    parser.add_argument(
-        "--llama-bench-type", action="append", default=[], metavar="TYPE", help="e.g. IQ2_BN_R4"
-    )
-    parser.add_argument("--llama-bench-name", default="ik_llama.cpp", metavar="NAME")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="of peers' models")
     parser.add_argument("--scratch", type=Path, metavar="DIR", help="where ours are made")
 
@@ -81,7 +76,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure random models beside other engines.")
     parser.add_argument("--shape", dest="shapes", action="append", choices=list(SHAPES))
     parser.add_argument("--threads", type=_numbers, metavar="N,N")
-    parser.add_argument("--phase", dest="phases", action="append", metavar="decode|ppN|memory|...")
+    parser.add_argument(
+        "--phase", dest="phases", action="append", metavar="decode|ppN|memory|first token"
+    )
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument(
         "--peers",
@@ -91,6 +88,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--format", default=OWN_FORMATS[0], choices=OWN_FORMATS, help="of ours")
     add_peer_arguments(parser)
+    parser.add_argument("--llama-bench", type=Path, metavar="PATH", help="of another llama.cpp")
+    parser.add_argument(
+        "--llama-bench-type", action="append", default=[], metavar="TYPE", help="e.g. IQ2_BN_R4"
+    )
+    parser.add_argument("--llama-bench-name", default="ik_llama.cpp", metavar="NAME")
     add_report_arguments(parser)
     args = parser.parse_args(argv)
     args.shapes = args.shapes or ["700M", "2B4T"]

@@ -65,7 +65,7 @@ class Report:
     """The rows of one benchmark's run.
 
     Attributes:
-        bench: the benchmark's name, e.g. "decode".
+        bench: the benchmark's name, e.g. "peers".
         rows: what was measured.
         skipped: what was not, as {"name", "reason"}.
         failures: claims that did not hold; they make the exit code 1.

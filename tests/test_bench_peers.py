@@ -236,7 +236,7 @@ def test_memory_and_first_token(fake_peers: Callable[..., None], tmp_path: Path)
     options = "--threads 1 --phase memory --rounds 1 --peers transformers:bf16,llama-cpp-python:F16"
     content = run(tmp_path / "peers.json", options)
     assert {row["phase"] for row in content["rows"]} == {"memory"}
-    options = [*options.split(), "--phase", "first token", "--shape", "tiny"]
+    options = [*options.split(), "--phase", "first token", "--rounds", "2", "--shape", "tiny"]
     assert peers.main([*options, "--json", str(tmp_path / "both.json")]) == 0
     content = json.loads((tmp_path / "both.json").read_text())
     rows = {row["name"]: row for row in content["rows"]}
@@ -244,8 +244,40 @@ def test_memory_and_first_token(fake_peers: Callable[..., None], tmp_path: Path)
     assert (ours["unit"], ours["reference"]) == ("MB", "llama.cpp F16")
     assert ours["value"] > 0.5
     first = rows["tiny first token 1T llama.cpp F16"]
-    assert (first["unit"], first["value"]) == ("s", pytest.approx(0.009))
+    assert (first["unit"], first["value"], first["n"]) == ("s", pytest.approx(0.009), 2)
     assert [skip["name"] for skip in content["skipped"]] == ["tiny first token transformers bf16"]
+
+
+class LaterFailing:
+    """A process that fails in its third turn."""
+
+    ready: Any = {"variants": []}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def ask(self, **_: Any) -> dict[str, Any]:
+        self.turns += 1
+        if self.turns == 3:
+            message = "no more"
+            raise EngineError(message)
+        return {"seconds": 0.001}
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_a_failure_in_a_later_round(monkeypatch: pytest.MonkeyPatch, is_ours: bool) -> None:
+    """A peer's is a line that names it, ours ends the run."""
+    monkeypatch.setattr(contest, "SETTLE_S", 0)
+    entrant = contest.own_contestant() if is_ours else Contestant("transformers", "bf16")
+    report = Report("peers", None, [])
+    processes: Any = [(entrant, LaterFailing())]
+    if is_ours:
+        with pytest.raises(EngineError, match="no more"):
+            contest.measure_phase(report, "tiny", "decode", 1, processes, rounds=3)
+        return
+    contest.measure_phase(report, "tiny", "decode", 1, processes, rounds=3)
+    skipped = {"name": "tiny decode 1T, transformers bf16", "reason": "no more"}
+    assert (report.rows, report.skipped) == ([], [skipped])
 
 
 def test_what_does_not_fit_says_so(where: Where) -> None:

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitnet_py import _core
+from bitnet_py.convert.methods import method_by_name
 
-__all__ = ["LINEARS", "draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
+__all__ = ["HEAD", "LINEARS", "draw_codes", "random_tensors", "stored_bytes", "undrawn_tensor"]
 
 LINEARS: Final = ("ternary2", "trits5")
-HEAD: Final = "int6"  # as bitnet-convert stores a head by default
-EMBEDDING: Final = "int8"  # and an embedding of its own
+HEAD: Final = str(method_by_name("auto").head)  # as bitnet-convert stores a head by default
+EMBEDDING: Final = str(method_by_name("auto").embedding)  # and an embedding of its own
 # Format: its scale kind, and the scale that gives variance 1 at K = 1: codes are -1, 0, 0, 1 with
 # equal odds in ternary2 and -1, 0, 1 in trits5, uniform in [-127, 127], or in [-32, 31].
 SCALES: Final = {

@@ -42,7 +42,7 @@ def command(
         str | None,
         typer.Option(
             help=f"format of the output head, and of a tied embedding: {', '.join(head_names())} "
-            "(default: int6 for ternary methods)"
+            f"(default: {methods()['auto'].head} for ternary methods)"
         ),
     ] = None,
     ternary_store: Annotated[

@@ -162,9 +162,10 @@ class _Chooser:
 
     def _embedding(self, weight: Weight) -> StoredAs:
         """An embedding of its own: as exact as the user wants the head to be."""
-        if self._options.head in (None, "int6", "int8", TERNARY_HEAD):
-            return self._table(weight, self._method.embedding)
-        return self._dense(weight)
+        dense = {info.name for info in _core.formats() if not info.packed}
+        if self._options.head in dense:
+            return self._dense(weight)
+        return self._table(weight, self._method.embedding)
 
     def _table(self, weight: Weight, format_id: str | None) -> StoredAs:
         """The method's own choice for embedding and head."""

@@ -2,9 +2,10 @@
 
 A product y = W x with W [N, K] costs N * (K - 1) additions and N * K multiplications; with ternary
 W the additions are int8 ones and only the scaling of x and of y is multiplied, N + K times
-(arXiv 2310.11453, section 3.2; it counts the accumulation as int8, and so does this). Energies per
-operation: its table from Horowitz (ISSCC 2014) for 45 nm and from PokeBNN (arXiv 2112.00133) for
-7 nm. Moving data is not counted, on either side.
+(arXiv 2310.11453 on computational efficiency; it counts the accumulation as int8, so does this).
+Energies per operation: its table from Horowitz (ISSCC 2014) for 45 nm and from PokeBNN (arXiv
+2112.00133) for 7 nm. Moving data is not counted, on either side. Nothing is measured: a CPU
+multiplies where the model adds.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ def dense_operations(config: Mapping[str, Any], context: int) -> Operations:
 
 
 def ternary_operations(config: Mapping[str, Any], context: int) -> Operations:
-    """A token of a ternary decoder with an int8 output head and the same attention."""
+    """A token of a ternary decoder with the same attention.
+
+    A product of the output head's six or eight bits with int8 counts as one of int8.
+    """
     total = attention(config, context)
     for n, k in linears(config):
         total = total.plus(Operations(int8_adds=n * (k - 1), fp16_multiplications=n + k))

@@ -18,7 +18,7 @@ ISAS = [
     for isa in _core.compiled_isas()
 ]
 
-# (N, K): 1, a tile and its neighbours, primes, more than one block of 256 columns, real layers.
+# (N, K): 1, a tile and its neighbours, primes, more than one block of columns, real layers.
 SHAPES = [
     (1, 1),
     (7, 3),

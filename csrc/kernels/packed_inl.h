@@ -28,6 +28,8 @@
 //                              the same for codes that meet few activations: they may stay where
 //                              they are in their byte, times a power of 4, which the flush takes
 //                              out again
+//   kGemvChains                sums of one token and row side by side, so that a step need not wait
+//                              for the one before
 // A kernel may take one `W` for its GEMV and another for its GEMM, if they share S, kVecs, kOffset.
 #pragma once
 
@@ -427,7 +429,7 @@ void gemm_block(const std::uint8_t* weight, std::int64_t tiles, const Int8Acts& 
   sink.end();
 }
 
-// ---- The kernels. `W` computes one or two tokens, `Gemm` more.
+// ---- The kernels. `W` computes up to Store::kGemvTokens tokens, `Gemm` more.
 
 template <class W, class Gemm, class Sink>
 void multiply_panels(const std::uint8_t* weight, std::int64_t k, const Int8Acts& acts,

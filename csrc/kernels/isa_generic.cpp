@@ -82,9 +82,6 @@ struct Generic {
     const float* x = v.lane;
     return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]));
   }
-  static F sums(const F v[kLanes]) {
-    return each<F>([=](int i) { return sum(v[i]); });
-  }
   static float largest(F v) {
     float most = v.lane[0];
     for (const float x : v.lane) most = x > most ? x : most;
@@ -197,7 +194,7 @@ struct Ternary2 : OneTile {
   }
   static Sum zero() { return {}; }
   // As masks, all ones where the code is 2 or 0, so that compilers vectorize it. gcc does; clang 14
-  // needs to be told in vectors, of which gcc makes a tenth of the speed.
+  // needs to be told in vectors, of which gcc 12 makes scalar code.
   static Sum add_products(const Sum& sum, const Vec& codes, const Acts& acts) {
     Sum result;
 #if defined(__clang__)

@@ -21,15 +21,18 @@ struct Pairs : Format {
   static constexpr int kActTokens = 2;
 
   static Tiles load(const std::uint8_t* p) {
-    const Tiles tiles = Format::load(p);
-    const auto zip = [&](auto i) {
-      const int32x4_t first = vreinterpretq_s32_s8(tiles.at[i]);
-      const int32x4_t second = vreinterpretq_s32_s8(tiles.at[i + 2]);
-      return int32x4x2_t{{vzip1q_s32(first, second), vzip2q_s32(first, second)}};
-    };
-    const int32x4x2_t low = zip(Index<0>{}), high = zip(Index<1>{});
-    return {{vreinterpretq_s8_s32(low.val[0]), vreinterpretq_s8_s32(low.val[1]),
-             vreinterpretq_s8_s32(high.val[0]), vreinterpretq_s8_s32(high.val[1])}};
+    Tiles tiles = Format::load(p);
+    Format::each_run(tiles, [](TwoTiles::Tiles& run) {
+      const auto zip = [&](auto i) {
+        const int32x4_t first = vreinterpretq_s32_s8(run.at[i]);
+        const int32x4_t second = vreinterpretq_s32_s8(run.at[i + 2]);
+        return int32x4x2_t{{vzip1q_s32(first, second), vzip2q_s32(first, second)}};
+      };
+      const int32x4x2_t low = zip(Index<0>{}), high = zip(Index<1>{});
+      run = {{vreinterpretq_s8_s32(low.val[0]), vreinterpretq_s8_s32(low.val[1]),
+              vreinterpretq_s8_s32(high.val[0]), vreinterpretq_s8_s32(high.val[1])}};
+    });
+    return tiles;
   }
   static Sum zero() {
     const int32x4_t none = vdupq_n_s32(0);
@@ -61,6 +64,7 @@ constexpr KernelTable make_table() {
   set(Format::kInt8, packed_linear<Int8, Pairs<Int8>>, packed_dot<Int8, Pairs<Int8>>);
   set(Format::kTernary2, packed_linear<Ternary2, Pairs<Ternary2>>,
       packed_dot<Ternary2, Pairs<Ternary2>>);
+  set(Format::kInt6, packed_linear<Int6, Pairs<Int6>>, packed_dot<Int6, Pairs<Int6>>);
   return table;
 }
 

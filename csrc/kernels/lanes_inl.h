@@ -7,7 +7,6 @@
 //   set(float) -> F;  add sub mul div min max(F, F);  sqrt(F);  fma(a, b, c) = a * b + c
 //                              min(a, b), max(a, b) give b where a or b is NaN
 //   sum(F)                     ((0+1)+(2+3)) + ((4+5)+(6+7)), always this tree
-//   sums(const F v[8]) -> F    lane i = sum(v[i])
 //   largest(F)                 of the eight lanes
 //   load(const int32*) -> I;  store(int32*, I);  set_int(int32) -> I;  add sub(I, I);  sum(I)
 //   to_int(F)                  to nearest, ties to even; anything where it does not fit

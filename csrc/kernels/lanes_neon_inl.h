@@ -73,14 +73,6 @@ struct Neon {
     const float32x4_t pairs = vpaddq_f32(v.low, v.high);
     return vaddv_f32(vget_low_f32(vpaddq_f32(pairs, pairs)));
   }
-  static F sums(const F v[8]) {
-    const auto four = [](const F* from) {
-      const auto pairs = [](F x) { return vpaddq_f32(x.low, x.high); };
-      return vpaddq_f32(vpaddq_f32(pairs(from[0]), pairs(from[1])),
-                        vpaddq_f32(pairs(from[2]), pairs(from[3])));
-    };
-    return {four(v), four(v + 4)};
-  }
   static float largest(F v) { return vmaxnmvq_f32(vmaxnmq_f32(v.low, v.high)); }  // NaN is not seen
 
   static I load(const std::int32_t* p) { return {vld1q_s32(p), vld1q_s32(p + 4)}; }

@@ -4,6 +4,7 @@
 
 #include "kernels/lanes_neon_inl.h"
 #include "kernels/packed_inl.h"
+#include "packing/int6.h"
 
 namespace bitnet {
 namespace {
@@ -50,6 +51,12 @@ struct TwoTiles {
         [&](auto i) { vec.at[i] = vreinterpretq_s8_u8(fn(vreinterpretq_u8_s8(tiles.at[i]))); });
     return vec;
   }
+
+  // Of each run of bytes in a step: a tile may have several, which are stored one after the other.
+  template <class Fn>
+  static void each_run(Tiles& tiles, Fn fn) {
+    fn(tiles);
+  }
 };
 
 // Four 2-bit fields of a byte, each the codes of 8 rows.
@@ -93,6 +100,67 @@ struct Int8 : TwoTiles {
   static Vec vec(const Tiles& tiles, int) { return tiles; }
   static Vec gemv_vec(const Tiles& tiles, int) { return tiles; }
   static Neon::I gemv_flush(Sum sum, int) { return sum; }
+};
+
+// Three runs of bytes: the low six bits of each are the codes of 8 rows, the high two bits of all
+// three those of 8 more. Codes 0..63 are signed bytes; four times as large they would not be.
+struct Int6 : TwoTiles {
+  struct Tiles {
+    TwoTiles::Tiles a, b, c;
+  };
+  static constexpr int kVecs = 4, kOffset = int6::kZeroCode, kGemvChains = 1;
+  using Store = PlainTiles<int6::kTileBytes>;
+  static constexpr std::int64_t kTileBytes = int6::kTileBytes, kGroup = int6::kGroup;
+  static constexpr bool kScalesByPanel = true;
+
+  static Tiles load(const std::uint8_t* p) {
+    const auto run = [p](std::int64_t first) {
+      const auto* at = reinterpret_cast<const std::int8_t*>(p) + first * int6::kRunBytes;
+      const auto* next = at + kTileBytes;
+      return TwoTiles::Tiles{
+          {vld1q_s8(at), vld1q_s8(at + 16), vld1q_s8(next), vld1q_s8(next + 16)}};
+    };
+    return {run(0), run(1), run(2)};
+  }
+  template <int kVec>
+  static Vec vec(const Tiles& tiles, Index<kVec>) {
+    const auto low_bits = [](const TwoTiles::Tiles& run) {
+      return each(run, [](uint8x16_t bytes) { return vandq_u8(bytes, vdupq_n_u8(63)); });
+    };
+    if constexpr (kVec == 0) return low_bits(tiles.a);
+    if constexpr (kVec == 1) return low_bits(tiles.b);
+    if constexpr (kVec == 2) return low_bits(tiles.c);
+    Vec high;
+    if constexpr (kVec == 3)
+      repeat<4>([&](auto i) {
+        const auto bytes = [i](const TwoTiles::Tiles& run) {
+          return vreinterpretq_u8_s8(run.at[i]);
+        };
+        const uint8x16_t ab = vsriq_n_u8(bytes(tiles.a), bytes(tiles.b), 2);
+        const uint8x16_t abc = vsriq_n_u8(ab, bytes(tiles.c), 4);
+        high.at[i] = vreinterpretq_s8_u8(vshrq_n_u8(abc, 2));
+      });
+    return high;
+  }
+  static Vec offset_vec() {
+    Vec codes;
+    for (int8x16_t& part : codes.at) part = vdupq_n_s8(kOffset);
+    return codes;
+  }
+
+  static constexpr std::int64_t kGemvSteps = kMaxSteps;
+  template <int kVec>
+  static Vec gemv_vec(const Tiles& tiles, Index<kVec> v) {
+    return vec(tiles, v);
+  }
+  static Neon::I gemv_flush(Sum sum, int) { return sum; }
+
+  template <class Fn>
+  static void each_run(Tiles& tiles, Fn fn) {
+    fn(tiles.a);
+    fn(tiles.b);
+    fn(tiles.c);
+  }
 };
 
 }  // namespace

@@ -28,7 +28,7 @@ uint8x16_t ternary_fields(uint8x16_t t) {
                                                32, 33, 34, 36, 37, 38, 40, 41, 42};
   const uint8x16x2_t fields = {{vld1q_u8(kFields), vld1q_u8(kFields + 16)}};
   const uint8x16_t low = mod3(t, 27);
-  return vsliq_n_u8(vqtbl2q_u8(fields, low), vsubq_u8(low, t), 6);
+  return vorrq_u8(vqtbl2q_u8(fields, low), vshlq_n_u8(vsubq_u8(low, t), 6));
 }
 
 bool expand_trits5(const std::uint8_t* stored, std::int64_t tiles, std::uint8_t* out) {

@@ -12,7 +12,7 @@
 // The AVX-512 name of the same.
 #define _mm256_dpbusd_avx_epi32 _mm256_dpbusd_epi32
 
-// What 0.7.4 lacks, half by half. Sums may be added in another order than by the CPU.
+// What 0.7.4 lacks, mostly half by half. Sums may be added in another order than by the CPU.
 namespace bitnet_simde {
 
 template <class Half>
@@ -61,6 +61,12 @@ static inline __m512 permutevar_ps(__m512 v, __m512i order) {
 static inline __m512i zextsi256_si512(__m256i v) {
   return join<__m512i>(v, _mm256_setzero_si256());
 }
+// Reads nothing where the mask is 0, as the CPU.
+static inline __m256i maskz_loadu_epi8(unsigned mask, const void* from) {
+  char bytes[32];
+  for (int i = 0; i < 32; ++i) bytes[i] = mask >> i & 1 ? static_cast<const char*>(from)[i] : 0;
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+}
 template <class Fn>
 static float reduce(__m512 v, Fn fn) {
   float lane[16];
@@ -87,3 +93,4 @@ static inline float reduce_max_ps(__m512 v) {
 #define _mm512_reduce_max_ps bitnet_simde::reduce_max_ps
 #define _mm512_permutevar_ps bitnet_simde::permutevar_ps
 #define _mm512_zextsi256_si512 bitnet_simde::zextsi256_si512
+#define _mm256_maskz_loadu_epi8 bitnet_simde::maskz_loadu_epi8

@@ -25,6 +25,7 @@ from bitnet_py.tokenizer import Tokenizer
 __all__ = ["Chunk", "GenerationResult", "collect_results", "generate_chunks"]
 
 PREFILL_TOKENS: Final = 512  # in one pass; between passes a caller can show progress
+STEP_TOKENS: Final = 512  # of all sequences with their guesses: each has logits of its own
 MAX_BATCH: Final = 32  # sequences that decode together; others wait for a place
 
 
@@ -99,9 +100,9 @@ class SequenceState:
         """The tokens that the session has not seen yet, guesses at their end."""
         return self._token_ids[self.session.length : self._length + self._n_guessed]
 
-    def guess(self) -> int:
+    def guess(self, n_most: int) -> int:
         """Guesses what comes next, where that is asked for; returns how many tokens."""
-        room = min(self._lookup, self._end - self._length - 1)
+        room = min(self._lookup, self._end - self._length - 1, n_most)
         known = self._token_ids[: self._length]
         guesses = look_up(known, self._ngram_size, room) if room > 0 else known[:0]
         self._n_guessed = len(guesses)
@@ -256,7 +257,7 @@ def _step(active: list[SequenceState]) -> list[Chunk]:
     """One pass over the weights: a token of every sequence, or several where guesses were right."""
     if not active:
         return []
-    n_rows = [1 + state.guess() for state in active]
+    n_rows = [1 + state.guess(STEP_TOKENS // len(active) - 1) for state in active]
     rows = _core.forward_batch(
         [state.session for state in active], [state.unread_ids() for state in active], "all"
     )

@@ -59,6 +59,25 @@ def test_right_guesses_save_passes(model: Model, monkeypatch: pytest.MonkeyPatch
     assert passes[1] <= 45
 
 
+def test_a_pass_has_so_many_guesses_at_most(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has logits over the vocabulary: 32 sequences of 256 guesses would take gigabytes."""
+    prompts = [[7 + i] * 10 for i in range(32)]
+    options: dict[str, Any] = {"max_new_tokens": 60, **NEVER}
+    expected = model.generate_results(prompts, **options)
+    most = 0
+    forward_batch = _core.forward_batch
+
+    def spy(sessions: Any, ids: Any, *logits: str) -> Any:
+        nonlocal most
+        most = max(most, sum(map(len, ids)) if logits else 0)
+        return forward_batch(sessions, ids, *logits)
+
+    monkeypatch.setattr(generation._core, "forward_batch", spy)
+    monkeypatch.setattr(generation, "STEP_TOKENS", 100)
+    assert model.generate_results(prompts, **options, prompt_lookup_num_tokens=30) == expected
+    assert 32 < most <= 100
+
+
 def test_a_session_goes_on_after_guesses(model: Model) -> None:
     """What a session holds after guessed tokens were refused is what it would hold anyway."""
     session = _core.Session(model.core, 96, model.kv_dtype)

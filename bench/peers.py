@@ -98,9 +98,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args.shapes = args.shapes or ["700M", "2B4T"]
     args.threads = args.threads or sorted({1, len(os.sched_getaffinity(0))})
     args.phases = args.phases or list(PHASES)
-    for phase in args.phases:
-        if phase not in (MEMORY, FIRST_TOKEN):
-            phase_work(phase)
+    try:
+        args.peers = parse_contestants([name for name in args.peers.split(",") if name])
+        for phase in args.phases:
+            if phase not in (MEMORY, FIRST_TOKEN):
+                phase_work(phase)
+    except ValueError as error:
+        parser.error(str(error))
     return args
 
 
@@ -108,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measures what the command line asks for."""
     argv = sys.argv[1:] if argv is None else argv
     args = parse(argv)
-    peers: list[Entrant] = list(parse_contestants([p for p in args.peers.split(",") if p]))
+    peers: list[Entrant] = [*args.peers]
     if args.llama_bench is not None:
         name, program = args.llama_bench_name, args.llama_bench.resolve()
         peers += [LlamaBench(program, name, each) for each in args.llama_bench_type or ["TQ2_0"]]

@@ -295,10 +295,20 @@ def test_what_does_not_fit_says_so(where: Where) -> None:
     assert report.skipped[0]["reason"] == "needs 276 GB, 20 may be used"
 
 
-@pytest.mark.parametrize("phase", ["pp0", "pp513", "prefill"])
-def test_a_phase_that_is_none(phase: str) -> None:
-    with pytest.raises(ValueError, match="expected decode, pp1 to pp512, memory or first token"):
-        peers.main(["--phase", phase])
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        *((f"--phase {p}", "expected decode, pp1 to pp512, memory") for p in ("pp0", "pp513", "x")),
+        ("--peers vllm", "expected one of llama-cpp-python, transformers, litespark, got 'vllm'"),
+        ("--peers transformers:fp8", "expected transformers with one of fp32, bf16"),
+    ],
+)
+def test_wrong_use_is_said_in_a_line(
+    options: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        peers.main(options.split())
+    assert reason in capsys.readouterr().err
 
 
 # ---- another llama.cpp by its path

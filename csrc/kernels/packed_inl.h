@@ -42,9 +42,9 @@ namespace {
 constexpr std::int64_t kTileBytes = 32;  // of every format but int6
 constexpr std::int64_t kTileColumns = 4, kVecRows = 8, kLineBytes = 64;
 constexpr std::int64_t kGroupTiles = kGroupSize / kTileColumns;
-// A GEMM block: 32 rows x 256 columns decoded (8 KiB of L1; fewer columns if Store says so) and
-// their sums for 96 tokens (12 KiB).
-constexpr std::int64_t kBlockVecs = 4, kBlockTiles = 64, kBlockTokens = 96;
+// A GEMM block: at most 32 rows x 512 columns decoded (16 KiB of L1; fewer columns if Store or the
+// register tile's sums have it so) and their sums for 96 tokens (12 KiB).
+constexpr std::int64_t kBlockVecs = 4, kBlockTiles = 128, kBlockTokens = 96;
 constexpr std::int64_t kBlockRows = kBlockVecs * kVecRows;
 constexpr std::int64_t kAhead = 4096;  // bytes of weights to prefetch ahead
 
@@ -410,7 +410,9 @@ template <class W, class Sink>
 void gemm_block(const std::uint8_t* weight, std::int64_t tiles, const Int8Acts& acts,
                 const Block& block, Sink& sink) {
   alignas(64) std::uint8_t decoded[kBlockTiles * kTileColumns * kBlockRows];
-  constexpr std::int64_t kPart = Sink::kGroups ? W::kGroup / kTileColumns : W::Store::kPartTiles;
+  constexpr std::int64_t kPart = Sink::kGroups
+                                     ? W::kGroup / kTileColumns
+                                     : smaller(W::Store::kPartTiles, W::kMaxSteps * W::kTiles);
   static_assert(kPart <= W::kMaxSteps * W::kTiles, "a block must fit the sums of a register tile");
   static_assert(kPart <= kBlockTiles && kPart % W::kTiles == 0);
   const std::int64_t panel = block.row / (W::kVecs * kVecRows);

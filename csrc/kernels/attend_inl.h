@@ -21,6 +21,10 @@ constexpr float kLowest = -__builtin_huge_valf();
 
 // Queries that share loads. At most kMostVecs registers of keys or columns go with them.
 constexpr int kQueryTile = 6, kMostVecs = 8;
+// With few queries the keys and values come from memory, in streams too short for the hardware to
+// follow: the next group of keys, and values so many rows ahead, are asked for.
+constexpr int kFewQueries = 4;
+constexpr std::int64_t kRowsAhead = 16;
 
 template <class S, int kQueries>
 constexpr int tile_vecs() {
@@ -56,7 +60,10 @@ BITNET_NEST void score_keys(const QueryTile& tile, const KvHead& kv, std::int64_
     each_dot([&](auto a, auto b) { dot[a][b] = S::set(0.0f); });
     for (std::int64_t d = 0; d < dim; ++d) {
       F k[kVecs];
-      repeat<kVecs>([&](auto b) { k[b] = S::load(key[b] + d * kKeyTile); });
+      repeat<kVecs>([&](auto b) {
+        k[b] = S::load(key[b] + d * kKeyTile);
+        if (kQueries <= kFewQueries) S::prefetch(key[b] + d * kKeyTile + kVecs * kWidth * dim);
+      });
       repeat<kQueries>([&](auto a) {
         const F q = S::keep(S::set(tile.q[a][d]));
         repeat<kVecs>([&](auto b) { dot[a][b] = S::fma(q, k[b], dot[a][b]); });
@@ -109,7 +116,10 @@ BITNET_NEST void add_columns(const QueryTile& tile, int first, const E* values, 
   for (std::int64_t j = begin; j < end; ++j) {
     const E* value = values + j * stride + d;
     F v[kCount];
-    repeat<kCount>([&](auto c) { v[c] = S::load(value + c * kWidth); });
+    repeat<kCount>([&](auto c) {
+      v[c] = S::load(value + c * kWidth);
+      if (kQueries <= kFewQueries) S::prefetch(value + c * kWidth + kRowsAhead * stride);
+    });
     repeat<kQueries>([&](auto a) {
       const F p = S::keep(S::set(tile.scores[first + a][j]));
       repeat<kCount>([&](auto c) { sum[a][c] = S::fma(p, v[c], sum[a][c]); });

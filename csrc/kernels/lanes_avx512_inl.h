@@ -13,6 +13,7 @@ struct Avx512 {
   static constexpr int kWidth = 16, kRegisters = 32;
 
   static F keep(F v) { return v; }
+  static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
   static F load(const float* p) { return _mm512_loadu_ps(p); }
   static F load(const F16* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

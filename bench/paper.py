@@ -106,7 +106,8 @@ def add_shape(report: Report, measured: Report, shape: str, threads: int, gb_per
         )  # fmt: skip
         report.add(
             Row(
-                name=f"{shape} {phase} {name}", engine=name, format="F16", phase=phase, unit=unit,
+                name=f"{shape} {phase} {name}", engine=name,
+                format="F16" if fp16 is None else fp16.format, phase=phase, unit=unit,
                 value=theirs, **noise(fp16, phase), **common,
             )
         )  # fmt: skip

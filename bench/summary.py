@@ -44,9 +44,9 @@ def read(results: Path, bench: str) -> tuple[list[Row], Mapping[str, Any]]:
 def summary_lines(results: Path) -> Iterator[Line]:
     """Every line that the results allow."""
     peers, _ = read(results, "peers")
-    kernels, _ = read(results, "kernels")
+    kernels, header = read(results, "kernels")
     yield from speed_lines(peers, kernels)
-    yield from kernel_lines(kernels)
+    yield from kernel_lines(kernels, header.get("isa", ""))
     yield from length_lines(read(results, "length")[0])
     yield from paper_lines(read(results, "paper")[0])
     yield from limit_lines(read(results, "memory")[0], "memory")
@@ -59,10 +59,15 @@ def speed_lines(peers: Sequence[Row], kernels: Sequence[Row]) -> Iterator[Line]:
     for row in peers:
         if row["engine"] != OURS or row["reference"] != PEER or row["threads"] != threads:
             continue
-        if row["unit"] != "tokens/s":
+        if row["unit"] != "tokens/s" or row["phase"] == "pp512":  # that stands beside pp128
             continue
         case = f"{row['phase']}, {row['shape']}, {threads} threads"
-        theirs = row["value"] / row["ratio"]
+        theirs = next(
+            each["value"]
+            for each in peers
+            if f"{each['engine']} {each['format']}".startswith(PEER)
+            and all(each[key] == row[key] for key in ("phase", "shape", "threads", "unit"))
+        )
         yield Line(
             case,
             quantity(row["value"], "tokens/s"),
@@ -85,20 +90,19 @@ def speed_lines(peers: Sequence[Row], kernels: Sequence[Row]) -> Iterator[Line]:
             yield Line("", quantity(ours, unit), f"{name}: {quantity(limit['value'], unit)}", share)
 
 
-def kernel_lines(kernels: Sequence[Row]) -> Iterator[Line]:
-    """The ternary kernels alone, the fastest table beside its limit."""
+def kernel_lines(kernels: Sequence[Row], isa: str) -> Iterator[Line]:
+    """The ternary kernels alone beside their limits: the table that runs here, and AVX2's."""
     threads = most_threads(kernels)
-    ours = [row for row in kernels if row["engine"].startswith(OURS)]
-    for row in ours:
-        alike = {"phase": row["phase"], "shape": row["shape"], "format": "ternary2"}
-        if row is not best(ours, threads=threads, **alike):
-            continue
-        table = row["engine"].removeprefix(f"{OURS} ")
-        case = f"{row['phase']}, {row['shape']}, {table}"
-        if row["ratio"] is None:
-            continue
-        limit = f"{row['reference']}: {quantity(row['value'] / row['ratio'], row['unit'])}"
-        yield Line(case, quantity(row["value"], row["unit"]), limit, f"{100 * row['ratio']:.0f} %")
+    for table in dict.fromkeys((isa, "avx2")):
+        for row in kernels:
+            if row["engine"] != f"{OURS} {table}" or row["format"] != "ternary2":
+                continue
+            if row["threads"] != threads or row["ratio"] is None:
+                continue
+            limit = f"{row['reference']}: {quantity(row['value'] / row['ratio'], row['unit'])}"
+            case = f"{row['phase']}, {row['shape']}, {table}"
+            share = f"{100 * row['ratio']:.0f} %"
+            yield Line(case, quantity(row["value"], row["unit"]), limit, share)
 
 
 def length_lines(rows: Sequence[Row]) -> Iterator[Line]:

@@ -17,6 +17,9 @@
 
 namespace bitnet {
 
+// Below this many multiply-adds, waking the other threads costs more than they save.
+inline constexpr std::int64_t kMinSharedWork = 128 * 1024;
+
 class ThreadPool {
  public:
   // threads counts the calling thread; threads - 1 workers are started. ValueError outside [1,

@@ -260,6 +260,7 @@ class Kernels {
     const int64_t queries = q.shape(0), dim = q.shape(1), keys = k.shape(0);
     require_shape(k, "attend", "k", {keys, dim});
     require_shape(v, "attend", "v", {keys, dim});
+    check_arg(keys >= 1, "attend", "expected keys, got none");
     check_arg(static_cast<int64_t>(n_keys.size()) == queries, "attend", "expected ", queries,
               " n_keys, got ", n_keys.size());
     for (const int64_t count : n_keys)

@@ -8,8 +8,6 @@
 namespace bitnet {
 namespace {
 
-// Below this many multiply-adds, waking the other threads costs more than they save.
-constexpr std::int64_t kMinSharedWork = 128 * 1024;
 constexpr std::int64_t kMaxChunks = 4096;
 // With fewer items per thread than this, some threads would wait for long at the end.
 constexpr std::int64_t kItemsPerThread = 4;

@@ -15,8 +15,6 @@ namespace {
 constexpr std::int64_t kUnitRows = 32;
 // Activations that a panel walks over should stay in a core's L2 while the weights stream by.
 constexpr std::int64_t kTokenBlockBytes = 256 * 1024;
-// Below this many multiply-adds, waking the other threads costs more than they save.
-constexpr std::int64_t kMinSharedWork = 128 * 1024;
 
 // One token or many in the form a kernel reads: float32, and int8 where a format asks for it.
 struct PreparedInput {

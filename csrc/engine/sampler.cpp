@@ -49,7 +49,8 @@ double Sampler::take(const float* logits, std::int64_t vocab) {
   const double sum = kernels_.sum_exp(logits, vocab, most_, 1.0f);
   // NaN has no place in an order, infinity none in a distribution.
   check_arg(std::isfinite(most_) && std::isfinite(sum), "sampler",
-            "expected logits that are numbers below infinity: the weights are broken");
+            "expected numbers below infinity as logits, not all of them -infinity: the weights are "
+            "broken");
   return std::log(sum);
 }
 

@@ -1,9 +1,9 @@
 """The table of arXiv 2402.17764 (its table 1, figures 2 and 3) on this machine.
 
 Memory and latency of a decoded token at the paper's shapes, ternary beside FP16 Llama: the fastest
-of llama.cpp F16 and torch in fp32 and bf16. What does not fit in memory is computed and says so:
-the bytes of FP16 weights over the best rate at which such weights were read in this run. Arithmetic
-energy is by the papers' model (energy.py).
+of llama.cpp F16 and torch in fp32 and bf16. What was not measured, as it does not fit in memory, is
+computed and says so: the bytes of FP16 weights over the best rate at which such weights were read
+in this run. Arithmetic energy is by the papers' model (energy.py).
 
 Usage: python -m bench.paper [--shape 700M] [--threads 2] [--peer-python PYTHON] [--json OUT]
 """
@@ -83,7 +83,7 @@ def add_shape(report: Report, measured: Report, shape: str, threads: int, gb_per
         milliseconds = fp16_token_bytes(shape) / gb_per_s / 1e6
         megabytes = fp16_bytes(shape) / 1e6
     else:
-        report.skip(f"{shape} {FP16}", "does not fit, and no shape before it was measured")
+        report.skip(f"{shape} {FP16}", "not measured, and no shape before it was")
         return gb_per_s
     ours_ms = 1e3 / decode[own].value
     common: dict[str, Any] = {"shape": shape, "threads": threads, "device": "cpu"}

@@ -7,7 +7,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DATA := $(abspath ../shared/data)
-export BITNET_TEST_DATA ?= $(if $(wildcard $(DATA)),$(DATA))
+ifneq ($(wildcard $(DATA)),)
+export BITNET_TEST_DATA ?= $(DATA)
+endif
 
 .PHONY: demo test lint bench clean
 .DELETE_ON_ERROR:

@@ -115,7 +115,7 @@ def test_a_model_without_tokenizer() -> None:
         evaluate_text(make_model(threads=1), TEXT)
 
 
-@pytest.mark.skipif("BITNET_TEST_DATA" not in os.environ, reason="BITNET_TEST_DATA is not set")
+@pytest.mark.skipif(not os.environ.get("BITNET_TEST_DATA"), reason="BITNET_TEST_DATA is not set")
 @pytest.mark.parametrize(
     ("name", "options", "tokens", "perplexity", "bits_per_byte"),
     [

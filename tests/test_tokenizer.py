@@ -16,7 +16,7 @@ from bitnet_py.tokenizer import Tokenizer, load_tokenizer
 DATA = Path(os.environ.get("BITNET_TEST_DATA", ""))
 REAL = ("models/stories260K", "models/babyllama361", "models/bitllama1M", "tokenizers/llama2-32000")
 needs_data = pytest.mark.skipif(
-    "BITNET_TEST_DATA" not in os.environ, reason="BITNET_TEST_DATA names no folder of checkpoints"
+    not os.environ.get("BITNET_TEST_DATA"), reason="BITNET_TEST_DATA names no folder of checkpoints"
 )
 TEXTS_WITH_SPECIALS = (*NASTY_TEXTS, "a</s>b", "<s> begins", "x </s> y <unk>", "<s><s></s>")
 
